@@ -1,6 +1,7 @@
-"""The commits of a repository without their files, where an abbreviated one behind the tips is looked for.
+"""Resolve abbreviated commit ids in the history of a repository.
 
-They are in a repository of their own: the one that files are read from has none but whole commits.
+They are looked up in a separate repository without files: the one for rendering must only contain
+complete commits.
 """
 
 import re
@@ -25,10 +26,10 @@ _lock = Lock()
 def resolve_abbreviation(
     url: str, abbreviated: str, refs: Mapping[str, str], credentials: Mapping[str, Any]
 ) -> str:
-    """Return the one commit that an abbreviation names in the history of all refs, empty when there is none.
+    """Return the commit for an abbreviated id, empty if there is none or several.
 
-    Shapes: `refs` are what the server has now, to these credentials: as long as they stay, it is not asked again.
-    Raises: RetryLater or Stalled with what the server said.
+    Shapes: `refs` are the server's current refs; nothing is fetched while they are unchanged.
+    Raises: RetryLater or Stalled with the server's message.
     """
     place = f"{normal_url(git.repository_key(url, credentials))} commits"
     state = sha256(repr(sorted(refs.items())).encode()).hexdigest()
@@ -49,7 +50,7 @@ def _looked_up(
     with git.exclusive(place) as folder:
         seen = folder / "seen-refs"
         if not seen.exists() or seen.read_text() != state:
-            # The files of commits are not needed; a server that does not know filters sends them too.
+            # Files are not needed; servers without filter support send them anyway.
             fetch = ["--git-dir", str(folder), "fetch", *_SILENT, "--filter=tree:0", "--", url]
             git.fetch_into(folder, url, credentials, [*git.KEEP_PACKS, *fetch, *_REFS])
             git.require_few_refs(folder, url)
@@ -62,5 +63,5 @@ def _parsed(folder: Path, abbreviated: str) -> str:
     try:
         found = git.run_local("--git-dir", str(folder), *asked)
     except Stalled:
-        return ""  # There is none, or more than one.
+        return ""  # none, or ambiguous
     return found if re.fullmatch(r"[0-9a-f]{40}", found) and found.startswith(abbreviated) else ""

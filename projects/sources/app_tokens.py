@@ -1,4 +1,4 @@
-"""Tokens that read Git over HTTPS for an hour: those of a GitHub App, and of a Google service account."""
+"""Short-lived tokens for Git over HTTPS, from a GitHub App or a Google service account."""
 
 import hashlib
 import re
@@ -30,14 +30,14 @@ _lock = threading.Lock()
 
 
 def forget() -> None:
-    """Remember no token, as a process that has just begun."""
+    """Drop all cached tokens."""
     _tokens.clear()
 
 
 def with_token(url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return credentials with a user and a password that Git takes, where they are those of an app.
+    """Return credentials with a user and password for Git, if they are those of an app.
 
-    Raises: Stalled for a key that cannot be used, RetryLater with what the server says.
+    Raises: Stalled for an invalid key, RetryLater with the server's message.
     Source: as Argo CD 3.6: the repository's own key, or that of its credential template.
     """
     if not url.startswith(("https://", "http://")):
@@ -59,9 +59,9 @@ def with_token(url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def signed(claims: Mapping[str, Any], key: str) -> str:
-    """Return claims with their times, signed by an RSA key in PEM.
+    """Return claims with their times, signed with an RSA key in PEM format.
 
-    Raises: ValueError when the key cannot sign.
+    Raises: ValueError if the key is invalid.
     """
     now = timezone.now()
     whole = {"iat": now - timedelta(seconds=60), "exp": now + _ASSERTION, **claims}
@@ -73,7 +73,7 @@ def signed(claims: Mapping[str, Any], key: str) -> str:
 
 def _kept(make: Any, url: str, credentials: Mapping[str, Any]) -> str:
     own = {k: v for k, v in credentials.items() if k.startswith(("githubApp", "gcp"))}
-    # An installation that is not named is found by the repository, and is one of its owner.
+    # Without an installation id, the installation is found by the repository's owner.
     owner = "" if own.get("githubAppInstallationID") or make is _google else url.rpartition("/")[0]
     place = hashlib.sha256(orjson.dumps([owner, own], option=orjson.OPT_SORT_KEYS)).hexdigest()
     with _lock:
@@ -92,13 +92,12 @@ def _github(url: str, credentials: Mapping[str, Any]) -> str:
     base = str(credentials.get("githubAppEnterpriseBaseUrl") or GITHUB).rstrip("/")
     app = str(credentials.get("githubAppID") or "")
     if not app:
-        raise Stalled(
-            "InvalidCredentials", "githubAppID is missing: the key alone does not name the app"
-        )
+        raise Stalled("InvalidCredentials", "githubAppID is missing: set the id of the GitHub App")
     try:
         assertion = signed({"iss": app}, str(credentials["githubAppPrivateKey"]))
     except ValueError as error:
-        raise Stalled("InvalidCredentials", "githubAppPrivateKey is no RSA key in PEM") from error
+        message = "githubAppPrivateKey is not an RSA key in PEM format"
+        raise Stalled("InvalidCredentials", message) from error
     headers = {"Authorization": f"Bearer {assertion}", "Accept": "application/vnd.github+json"}
     installation = credentials.get("githubAppInstallationID")
     if not installation:
@@ -121,7 +120,8 @@ def _repository(url: str) -> tuple[str, str]:
     if len(parts) < 2:
         raise Stalled(
             "InvalidCredentials",
-            "githubAppInstallationID is missing, and the URL names no owner and repository to find it by",
+            "githubAppInstallationID is missing, and the URL has no owner and repository "
+            "to find it by",
         )
     return quote(parts[-2], safe=""), quote(parts[-1], safe="")
 
@@ -135,7 +135,8 @@ def _google_account(credentials: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(found.get(f), str) for f in fields):
         raise Stalled(
             "InvalidCredentials",
-            f"gcpServiceAccountKey is no key of a service account in JSON, with {', '.join(fields)}",
+            "gcpServiceAccountKey is not a service account key in JSON format "
+            f"with {', '.join(fields)}",
         )
     return {f: str(found[f]) for f in fields}
 
@@ -148,7 +149,8 @@ def _google(url: str, credentials: Mapping[str, Any]) -> str:
         assertion = signed(claims, account["private_key"])
     except ValueError as error:
         raise Stalled(
-            "InvalidCredentials", "gcpServiceAccountKey: private_key is no RSA key in PEM"
+            "InvalidCredentials",
+            "gcpServiceAccountKey: private_key is not an RSA key in PEM format",
         ) from error
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
     return _text(
@@ -161,7 +163,7 @@ def _google(url: str, credentials: Mapping[str, Any]) -> str:
 def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     host = urlsplit(url).hostname or ""
     proxy = proxy_of(host, credentials)
-    check_url(url, "the address that gives tokens", proxied=bool(proxy))
+    check_url(url, "the token endpoint", proxied=bool(proxy))
     verify = tls_of({"insecure": credentials.get("insecure"), "caData": authority_of(url)})
     try:
         with (
@@ -172,7 +174,7 @@ def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> 
     except (http.HTTPError, TooMuch) as error:
         raise RetryLater(
             "RepositoryUnreachable",
-            f"{host}, which gives tokens, does not answer: {type(error).__name__}",
+            f"the token endpoint {host} does not respond: {type(error).__name__}",
             timedelta(seconds=20),
         ) from error
     try:
@@ -184,7 +186,8 @@ def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> 
         words = re.sub(r"\s+", " ", str(said.get("message") or said.get("error_description") or ""))
         raise RetryLater(
             "AuthenticationFailed",
-            f"{host} gives no token ({answer.status_code}): {redact_text(words)[:200] or 'without a reason'}",
+            f"{host} issued no token ({answer.status_code}): "
+            f"{redact_text(words)[:200] or 'no reason given'}",
             timedelta(seconds=60),
         )
     return said
@@ -195,7 +198,7 @@ def _text(answer: Mapping[str, Any], field: str, url: str) -> str:
     if not isinstance(found, str) or not found or any(c.isspace() for c in found):
         raise RetryLater(
             "AuthenticationFailed",
-            f"{urlsplit(url).hostname} gives no token: its answer has no {field}",
+            f"{urlsplit(url).hostname} issued no token: the response has no {field}",
             timedelta(seconds=60),
         )
     return found

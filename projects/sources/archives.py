@@ -1,8 +1,8 @@
-"""Archives of charts and uploads: tar, as it is or compressed by gzip, read within limits.
+"""Read tar archives of charts and uploads, plain or gzipped, within limits.
 
-Not by the standard library, which searches extended headers by regular expressions, merges them anew for
-each member and calls itself for each in a row: a few kilobytes would hold the interpreter for minutes.
-Here each byte is looked at once.
+The standard library's `tarfile` parses extended headers with regular expressions, merges them for
+each member and recurses for consecutive ones: a few kilobytes could block the interpreter for
+minutes. This parser reads each byte once.
 """
 
 from collections.abc import Iterator
@@ -20,34 +20,34 @@ _MOST_ENTRIES = 20_000
 _MOST_FOLDERS = 20_000
 _MOST_NAME = 1024
 _MOST_EXTENSION = 64 * 1024
-"""Bytes of one extended header: real ones hold a name, times and owners."""
+"""The size limit of an extended header; real ones have a name, times and owners."""
 _MOST_IN_A_ROW = 8
 _MOST_RECORDS = 200_000
-"""Records of all extended headers: ten for each entry."""
+"""The limit of records in all extended headers: ten per entry."""
 
 _REGULAR = (b"0", b"\0", b"7")
 _SPARSE = b"S"
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
-"""Links, devices, folders and pipes: nothing follows their header, whatever size it says."""
+"""Links, devices, folders and pipes, which have no data even if their header has a size."""
 _PAX = (b"x", b"X")
 _GLOBAL = b"g"
 _LONG_NAME, _LONG_LINK = b"L", b"K"
 
 
 class ArchiveBudget:
-    """What is left for archives that are read together."""
+    """The remaining limits for archives that form one chart."""
 
     def __init__(self) -> None:
-        """Begin with all that one chart may take."""
+        """Start with the limits of one chart."""
         self._content, self._entries = settings.MAX_CHART_BYTES, _MOST_ENTRIES
         self._records, self._folders = _MOST_RECORDS, _MOST_FOLDERS
-        # Headers and padding of many small files come beside what they hold.
+        # Headers and padding of small files come on top of their content.
         self.unpacked = settings.MAX_CHART_BYTES + _MOST_ENTRIES * 1024
 
     def spend_content(self, size: int) -> None:
         """Count the bytes of a file.
 
-        Raises: ManifestError when they are too many, as the other three.
+        Raises: ManifestError if the limit is exceeded, like the methods below.
         """
         self._content -= size
         if self._content < 0:
@@ -67,17 +67,18 @@ class ArchiveBudget:
             raise _unreadable(f"its extended headers have more than {_MOST_RECORDS} records")
 
     def spend_folders(self, count: int) -> None:
-        """Count folders: one name may stand for a hundred."""
+        """Count folders: one path may have a hundred."""
         self._folders -= count
         if self._folders < 0:
             raise ManifestError(f"the archive has more than {_MOST_FOLDERS} folders, the limit")
 
 
 def unpack(data: bytes, *, strip: bool, room: ArchiveBudget | None = None) -> MemoryFiles:
-    """Return the files of a tar archive: regular ones alone, none outside of it, within the limits.
+    """Return the regular files of a tar archive.
 
-    Shapes: with `strip` the first folder of each name goes; `room` is shared by archives that are one chart.
-    Raises: ManifestError saying what is wrong.
+    Shapes: `strip` removes the first folder of each path; `room` is shared by the archives of a
+        chart.
+    Raises: ManifestError for an invalid archive, a path outside it, or an exceeded limit.
     """
     room = room or ArchiveBudget()
     stream = _Stream(data, room)
@@ -87,7 +88,7 @@ def unpack(data: bytes, *, strip: bool, room: ArchiveBudget | None = None) -> Me
             path = _path(name, strip=strip)
             if path:
                 content[path] = held
-        # What comes after the end is nobody's, but it has to be complete and within the limits.
+        # The rest is ignored, but must be complete and within the limits.
         stream.drain()
     except TooMuch as error:
         words = str(error).replace("answer", "archive")
@@ -104,7 +105,7 @@ def _unreadable(why: str) -> ManifestError:
 def _path(name: str, *, strip: bool) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
-        raise ManifestError(f"the archive holds {name[:200]!r}, a path that leads out of it")
+        raise ManifestError(f"the archive has a path that leads outside it: {name[:200]!r}")
     require_shallow(name)
     if len(name) > _MOST_NAME:
         raise _unreadable(f"a name has more than {_MOST_NAME} characters")
@@ -122,11 +123,11 @@ def _check_folders(content: dict[str, bytes], room: ArchiveBudget) -> None:
         room.spend_folders(len(folders) - known)
     both = folders & content.keys()
     if both:
-        raise ManifestError(f"the archive holds {min(both)!r} both as a file and as a folder")
+        raise ManifestError(f"the archive has {min(both)!r} both as a file and as a folder")
 
 
 class _Stream:
-    """The bytes of an archive without its compression, never more than a piece of them at once."""
+    """The decompressed bytes of an archive, read in pieces."""
 
     def __init__(self, data: bytes, room: ArchiveBudget) -> None:
         encoding = "gzip" if data[:2] == b"\x1f\x8b" else None
@@ -134,7 +135,7 @@ class _Stream:
         self._piece, self._at, self._room = b"", 0, room
 
     def take(self, size: int) -> bytes:
-        """Return the next bytes, fewer where the archive ends."""
+        """Return the next bytes, fewer at the end of the archive."""
         parts = []
         while size > 0 and (part := self._next(size)):
             parts.append(part)
@@ -142,7 +143,7 @@ class _Stream:
         return b"".join(parts)
 
     def skip(self, size: int) -> int:
-        """Leave bytes out, and return how many there were."""
+        """Skip bytes, and return how many there were."""
         left = size
         while left > 0 and (part := self._next(left)):
             left -= len(part)
@@ -173,10 +174,10 @@ class _Header:
 
 
 class _Tar:
-    """Reads entries one after the other.
+    """Reads the entries of a tar archive.
 
-    Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar's manual,
-        "Basic Tar Format".
+    Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; the manual of
+        GNU tar, "Basic Tar Format".
     """
 
     def __init__(self, stream: _Stream, room: ArchiveBudget) -> None:
@@ -201,7 +202,7 @@ class _Tar:
             if len(held) < size:
                 raise _unreadable("it ends in the middle of a file")
             yield name, held
-            # Some writers leave out the padding of the last one.
+            # Some tools omit the padding of the last entry.
             self._stream.skip(-size % _BLOCK)
 
     def _skip(self, size: int) -> None:
@@ -210,7 +211,7 @@ class _Tar:
         self._stream.skip(-size % _BLOCK)
 
     def _entry(self) -> _Header | None:
-        """Return the next entry with what extended headers say of it, None at the end."""
+        """Return the next entry with its extended headers applied, None at the end."""
         pax: dict[bytes, bytes] = {}
         longer: dict[bytes, bytes] = {}
         for count in range(_MOST_IN_A_ROW + 1):
@@ -253,7 +254,7 @@ class _Tar:
         return body
 
     def _records(self, header: _Header) -> dict[bytes, bytes]:
-        """Return the records of an extended header that change what is read."""
+        """Return the relevant records of an extended header: path and size."""
         body, at = self._extension(header), 0
         found: dict[bytes, bytes] = {}
         while at < len(body) and body[at]:
@@ -268,7 +269,7 @@ class _Tar:
 
 
 def _record(body: bytes, at: int) -> tuple[int, bytes, bytes]:
-    """Return where a record, `<length> <key>=<value>` in a line, ends, its key and its value."""
+    """Parse a record `<length> <key>=<value>`; return its end, key and value."""
     space = body.find(b" ", at, at + 7)
     digits = body[at : max(space, at)]
     end = at + int(digits) if digits.isdigit() else 0
@@ -279,7 +280,7 @@ def _record(body: bytes, at: int) -> tuple[int, bytes, bytes]:
 
 
 def _require_harmless(records: dict[bytes, bytes]) -> None:
-    # Readers differ in whether these hold for each entry that follows, and nobody writes them.
+    # Tar implementations disagree on whether these apply to all later entries.
     if records:
         raise _unreadable("a global header sets the name or size of all entries")
 
@@ -289,33 +290,33 @@ def _merged(header: _Header, pax: dict[bytes, bytes], longer: dict[bytes, bytes]
         raise _unreadable("an entry has extended headers of both POSIX and GNU")
     name = pax.get(b"path") or longer.get(_LONG_NAME) or header.name
     if b"\0" in name:
-        raise _unreadable(f"the name {name[:100]!r} holds a zero byte")
+        raise _unreadable(f"the name {name[:100]!r} has a zero byte")
     digits = pax.get(b"size")
     if not digits:
         return _Header(name, header.kind, header.size)
     if not digits.isdigit() or len(digits) > 19:
-        raise _unreadable(f"size={digits[:40]!r} of an extended header is no size")
+        raise _unreadable(f"size={digits[:40]!r} in an extended header is invalid")
     return _Header(name, header.kind, int(digits))
 
 
 def _name(block: bytes) -> bytes:
     name = block[:100].partition(b"\0")[0]
     if block[257:263] != b"ustar\0":
-        # Other formats have times and the like where this one has the beginning of the name.
+        # Other formats store times where ustar stores the prefix of the name.
         return name
     prefix = block[345:500].partition(b"\0")[0]
     return prefix + b"/" + name if prefix else name
 
 
 def _number(field: bytes, what: str) -> int:
-    """Return a number: octal digits, or where those are too few its bytes after a set bit."""
+    """Parse a number: octal digits or, for large ones, binary after a set bit."""
     if field[0] & 0x80:
         if field[0] & 0x40:
             raise _unreadable(f"the {what} of an entry is negative")
         return int.from_bytes(bytes([field[0] & 0x3F]) + field[1:])
     digits = field.strip(b" \0")
     if digits.translate(None, b"01234567"):
-        raise _unreadable(f"the {what} of an entry is no octal number")
+        raise _unreadable(f"the {what} of an entry is not an octal number")
     return int(digits or b"0", 8)
 
 
@@ -323,7 +324,7 @@ def _check_sum(block: bytes) -> None:
     said = _number(block[148:156], "checksum")
     rest = block[:148] + b"        " + block[156:]
     found = sum(rest)
-    # Some old writers took the bytes for signed ones.
+    # Some old tools sum signed bytes.
     if said not in (found, found - 256 * sum(byte > 127 for byte in rest)):
         raise _unreadable("the checksum of a header is wrong: is it a tar archive?")
 
@@ -336,4 +337,4 @@ def _text(name: bytes) -> str:
 
 
 def _sparse() -> ManifestError:
-    return _unreadable("it holds a sparse file: pack it without --sparse")
+    return _unreadable("it has a sparse file: create it without --sparse")

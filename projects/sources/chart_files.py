@@ -1,7 +1,7 @@
-"""A chart with all that it depends on, put together from trees of files before anything is written.
+"""Assemble a chart with all its dependencies before anything is written to disk.
 
-A path of a dependency is resolved once, in the tree that names it, and what it leads to is carried
-as files: a copy of a chart in another place is never asked again where its dependencies are.
+A dependency's path is resolved once, in the tree of the chart that names it, and its files are
+copied: a chart copied elsewhere is never resolved again.
 """
 
 import functools
@@ -38,11 +38,11 @@ def assemble(
     recorder: Recorder | None = None,
     schemas: bool = True,
 ) -> dict[str, bytes]:
-    """Return the files of a chart, those of its dependencies in `charts/`, by their paths in the chart.
+    """Return the files of a chart and its dependencies (in `charts/`), by path.
 
-    Shapes: `recorder` remembers what is fetched, when it is not `files`; without `schemas` the values are
-        not to be checked, and no schema is handed on.
-    Raises: ManifestError naming the dependency that is not in its tree, is part of a circle, or is too much.
+    Shapes: `recorder` records remote inputs, if it is not `files`. Without `schemas` the values are
+        not validated, so schemas are left out.
+    Raises: ManifestError naming a dependency that is missing, part of a cycle, or too large.
     """
     page = functools.partial(remote.read, recorder or files)
     assembly = _Assembly(remote.charts, origin, page if schemas else None)
@@ -55,7 +55,7 @@ class _Assembly:
     ) -> None:
         self._repositories, self._origin = repositories, origin
         self._page, self._count = page, 0
-        # Archives of nothing but padding count as well, and one chart may hold many.
+        # One budget for all archives, since many archives of padding would exceed it together.
         self._room, self._schemas = archives.ArchiveBudget(), SchemaBudget()
         self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
 
@@ -64,10 +64,11 @@ class _Assembly:
         path = tree.resolve(named, self._origin)
         if path in above:
             circle = " → ".join(place or "." for place in (*above, path))
-            raise ManifestError(f"the dependencies of {above[0] or '.'} are a circle: {circle}")
+            raise ManifestError(f"the dependencies of {above[0] or '.'} form a cycle: {circle}")
         if self._count > _MOST_CHARTS or len(above) > _MOST_NESTED:
             raise ManifestError(
-                f"{path or '.'}: more than {_MOST_CHARTS} dependencies, or nested more than {_MOST_NESTED} deep"
+                f"{path or '.'}: more than {_MOST_CHARTS} dependencies, "
+                f"or nested more than {_MOST_NESTED} levels deep"
             )
         content = tree.contents(path, self._budget, self._origin)
         if "Chart.yaml" not in content:
@@ -86,7 +87,7 @@ class _Assembly:
                 str(dependency.get(field) or "") for field in ("name", "version", "repository")
             )
             if not NAME.fullmatch(name):
-                raise ManifestError(f"Chart.yaml: {name!r} is no valid dependency name")
+                raise ManifestError(f"Chart.yaml: {name!r} is not a valid dependency name")
             if _is_vendored(name, vendored) or not repository:
                 continue
             version = lock.version(name, version, repository) or version or "*"
@@ -95,7 +96,7 @@ class _Assembly:
             if repository.startswith("file://"):
                 found = self._beside(tree, (*places, named), repository, version)
             else:
-                # Published charts bring their dependencies in the archive, so theirs are not followed.
+                # Published charts include their own dependencies.
                 fetched = self._repositories.chart(repository, name, version)
                 found = Recorder({"": fetched}).contents("", self._budget)
             folder = f"charts/{name}" if (name,) not in added else f"charts/{name}-{len(added)}"
@@ -105,9 +106,10 @@ class _Assembly:
     def _beside(
         self, tree: Recorder, places: tuple[str, ...], repository: str, version: str
     ) -> dict[str, bytes]:
-        """Return a chart of the same tree; the last of the places is how the one before it was named.
+        """Return a chart of the same tree.
 
-        A chart that is reached by a link means what is beside it, else what is beside the link.
+        Shapes: `places` are the resolved paths of the charts above, then the path by which the last
+            was named. A chart reached through a link is relative to its target, else to the link.
         """
         *above, place, named = places
         for base in (place, named):
@@ -122,26 +124,29 @@ class _Assembly:
         found = str(_object(content, "Chart.yaml").get("version") or "")
         if not _is_of(found, version):
             raise ManifestError(
-                f"{place or '.'}: the dependency {repository} is of version {found}, not {version}"
+                f"{place or '.'}: the dependency {repository} has version {found}, not {version}"
             )
         return content
 
     def sealed(self, content: Mapping[str, bytes], depth: int) -> dict[str, bytes]:
-        """Return the files with everything in them that Helm would follow out of the chart settled."""
+        """Return the files with nested archives and schema references resolved.
+
+        Helm would otherwise follow them outside the chart.
+        """
         result = {}
         for path, data in content.items():
             if _ARCHIVE.fullmatch(path):
-                result[path] = self._packed_anew(path, data, depth)
+                result[path] = self._repacked(path, data, depth)
             elif not _SCHEMA.fullmatch(path):
                 result[path] = data
             elif self._page is not None:
                 result[path] = inline_references(data, path, self._page, self._schemas)
         return result
 
-    def _packed_anew(self, path: str, data: bytes, depth: int) -> bytes:
-        # What Helm unpacks is what was checked here, not what another reader makes of the same bytes.
+    def _repacked(self, path: str, data: bytes, depth: int) -> bytes:
+        # Helm must unpack exactly what was checked, whatever its parser makes of the original.
         if depth >= _MOST_NESTED:
-            raise ManifestError(f"{path}: archives are nested more than {_MOST_NESTED} deep")
+            raise ManifestError(f"{path}: archives are nested more than {_MOST_NESTED} levels deep")
         try:
             tree = Recorder({"": archives.unpack(data, strip=True, room=self._room)})
         except ManifestError as error:
@@ -150,12 +155,12 @@ class _Assembly:
 
 
 def without_schemas(content: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return a chart without the schemas of values, also those of its dependencies; the rest is what it was."""
+    """Return a chart without values schemas, including those of its dependencies."""
     return _only(content, lambda path: not _SCHEMA.fullmatch(path))
 
 
 def without_templates(content: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return a chart without what it renders, also its dependencies: what is left checks values."""
+    """Return a chart without templates and CRDs, to validate values only."""
     return _only(content, lambda path: not _TEMPLATES.match(path))
 
 
@@ -172,7 +177,7 @@ def _only(content: Mapping[str, bytes], keep: Callable[[str], bool]) -> dict[str
 
 
 def deepest(content: Mapping[str, bytes]) -> int:
-    """Return how many folders deep the deepest file of a chart is, dependencies in archives unpacked."""
+    """Return the depth of the deepest file in a chart, with nested archives unpacked."""
     found = 0
     for path, data in content.items():
         inner = deepest(_inside(data)) + 1 if _ARCHIVE.fullmatch(path) else 0
@@ -181,13 +186,13 @@ def deepest(content: Mapping[str, bytes]) -> int:
 
 
 def _inside(archive: bytes) -> dict[str, bytes]:
-    # The archive is one that was packed here, within the limits.
+    # The archive was packed by the hub, within the limits.
     files = Recorder({"": archives.unpack(archive, strip=True)})
     return files.contents("", Budget("an archive of a chart", settings.MAX_CHART_BYTES))
 
 
 def packed(content: Mapping[str, bytes]) -> bytes:
-    """Return an archive of a chart."""
+    """Pack a chart into an archive."""
     body = io.BytesIO()
     with tarfile.open(fileobj=body, mode="w:gz", compresslevel=1) as archive:
         for path, data in content.items():
@@ -203,7 +208,7 @@ def _is_vendored(name: str, present: set[str]) -> bool:
 
 
 def dependencies(content: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
-    """Yield what a chart says that it depends on."""
+    """Yield the dependencies declared by a chart."""
     for name in ("Chart.yaml", "requirements.yaml"):
         if listed := _dependencies(content, name):
             yield from (d for d in listed if isinstance(d, dict))
@@ -211,16 +216,16 @@ def dependencies(content: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
 
 
 class _Lock:
-    """The versions that a chart's lock file has chosen."""
+    """The dependency versions in a chart's lock file."""
 
     def __init__(self, content: Mapping[str, bytes]) -> None:
         name = "Chart.lock" if "Chart.lock" in content else "requirements.lock"
         self._entries = [e for e in _dependencies(content, name) if isinstance(e, dict)]
 
     def version(self, name: str, asked: str, repository: str) -> str:
-        """Return the version of a dependency, empty where there is none.
+        """Return the locked version of a dependency, empty if there is none.
 
-        One chart may be there twice, by two aliases: its versions are told apart by what is asked for.
+        If a chart is listed twice under aliases, the requested version selects the entry.
         """
         found = [e for e in self._entries if e.get("name") == name]
         if len(found) > 1:
@@ -230,7 +235,7 @@ class _Lock:
 
 
 def _is_of(version: str, asked: str) -> bool:
-    """Return whether a version is one that is asked for; what is no version or constraint is not judged."""
+    """Return whether a version satisfies the request; invalid versions are not checked."""
     known = parse_version(version)
     if known is None or not is_valid(asked or "*"):
         return True

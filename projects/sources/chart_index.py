@@ -1,4 +1,4 @@
-"""The index of a Helm repository: of all that it says only what a version is called and where its file is."""
+"""Parse the index of a Helm repository into chart versions and file URLs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from hub.engine.kubernetes_yaml import parse_yaml
 _LONGEST_VERSION = 256
 _LONGEST_URL = 8192
 _OVERHEAD = 200
-"""Bytes that a version takes beside its texts."""
+"""The approximate memory overhead of a version, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One version of a chart; `url` is empty when the index names no file for it."""
+    """One version of a chart; `url` is empty if the index has none."""
 
     version: str
     url: str
@@ -23,42 +23,42 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a repository has: chart name → its versions, None where those are no list."""
+    """The versions of each chart of a repository, None for a malformed entry."""
 
     repository: str
     charts: Mapping[str, tuple[Release, ...] | None]
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes."""
+        """The approximate memory use, in bytes."""
         listed = [release for found in self.charts.values() for release in found or ()]
         texts = sum(len(release.version) + len(release.url) for release in listed)
         names = sum(len(name) for name in self.charts)
         return texts + names + _OVERHEAD * (len(listed) + len(self.charts))
 
     def facts(self) -> Iterator[str]:
-        """Yield what applications may read of it: each chart with its versions."""
+        """Yield each chart and version as text, to detect changes."""
         for chart, found in self.charts.items():
             yield from (f"{chart}\n{release.version}" for release in found or ())
 
     def releases(self, chart: str) -> tuple[Release, ...]:
-        """Return the versions of a chart that can be read.
+        """Return the versions of a chart.
 
-        Raises: Stalled when there is none, ManifestError when what is there is no list.
+        Raises: Stalled if there are none, ManifestError if the entry is malformed.
         """
         found = self.charts.get(chart, ())
         if found is None:
             raise ManifestError(
-                f"the index of {self.repository}: entries.{chart} is no list of versions"
+                f"the index of {self.repository}: entries.{chart} must be a list of versions"
             )
         if not found:
             raise Stalled("ChartNotFound", f"chart '{chart}' not found in {self.repository}")
         return found
 
     def file_of(self, chart: str, version: str) -> str:
-        """Return where the index says that the file of a version is.
+        """Return the URL of the file of a version.
 
-        Raises: Stalled when the version is not there, ManifestError when it has no file.
+        Raises: Stalled if the version does not exist, ManifestError if it has no file.
         """
         listed = self.charts.get(chart) or ()
         found = next((r for r in listed if r.version == version), None) or next(
@@ -67,28 +67,26 @@ class Index:
         if found is None:
             raise Stalled(
                 "RevisionNotFound",
-                f"chart '{chart}' of version '{version}' not found in {self.repository}",
+                f"version '{version}' of chart '{chart}' not found in {self.repository}",
             )
         if not found.url:
-            raise ManifestError(
-                f"the index of {self.repository} names no file for {chart} {version}"
-            )
+            raise ManifestError(f"the index of {self.repository} has no URL for {chart} {version}")
         return found.url
 
 
 def read_index(data: bytes, repository: str) -> Index:
-    """Return what an index says; `repository` is how errors call it.
+    """Parse an index; `repository` names it in errors.
 
-    An entry that cannot be read is left out, as by Helm: it is an error of nobody who asks for another.
-    Raises: ManifestError when it is no index.
+    Malformed versions are ignored, as in Helm, since they do not affect other charts.
+    Raises: ManifestError if it is not an index.
     """
     try:
         documents = parse_yaml(data.decode())
     except (ManifestError, UnicodeDecodeError) as error:
-        raise ManifestError(f"the index of {repository} cannot be read: {error}") from error
+        raise ManifestError(f"the index of {repository} is invalid: {error}") from error
     entries = documents[0].get("entries") if documents and isinstance(documents[0], dict) else None
     if not isinstance(entries, dict):
-        raise ManifestError(f"{repository} is no Helm repository: its index has no entries")
+        raise ManifestError(f"{repository} is not a Helm repository: its index has no entries")
     return Index(repository, {name: _releases(listed) for name, listed in entries.items()})
 
 
@@ -104,7 +102,7 @@ def _releases(listed: Any) -> tuple[Release, ...] | None:
 def _release(entry: Any) -> Release | None:
     version = entry.get("version") if isinstance(entry, dict) else None
     if isinstance(version, int | float) and not isinstance(version, bool):
-        # Written without quotes, 1.10 is a number already: what Helm makes of it as well.
+        # Without quotes, 1.10 is the number 1.1, in Helm as well.
         version = repr(version)
     if not isinstance(version, str) or not 0 < len(version) <= _LONGEST_VERSION:
         return None

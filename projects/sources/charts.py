@@ -1,4 +1,4 @@
-"""Helm charts from repositories over HTTP and from OCI registries, within limits of size."""
+"""Fetch Helm charts from HTTP repositories and OCI registries, with size limits."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ from projects.sources.ttl_cache import TTLCache
 from projects.sources.versions import highest, is_constraint
 
 SECONDS = 300.0
-"""How long one file may take to come: a chart of the largest size at 1 MB a second."""
+"""The timeout for one file: enough for the largest chart at 1 MB/s."""
 _MOST_TAGS = 100_000
 _MOST_PAGES = 200
 _CHART_LAYERS = (
@@ -38,7 +38,10 @@ _CHART_LAYERS = (
 )
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,500}")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+:-]{0,250}")
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+_MANIFEST = (
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json"
+)
 
 _TOKEN = re.compile(r"[!-~]{0,16384}")
 _ALIAS = re.compile(r"(?:@|alias:)(.+)")
@@ -47,15 +50,15 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Finds the credentials of a repository by its URL, and whether the project permits it."""
+    """Access to the chart repositories that a project may use."""
 
     credentials: Callable[[str], Mapping[str, Any]]
     permitted: Callable[[str], None]
     named: Callable[[str], str]
-    """Returns the URL of a registered repository of a name."""
+    """Returns the URL of a registered repository by name."""
 
     def chart(self, repository: str, name: str, version: str) -> MemoryFiles:
-        """Return the files of a chart that another chart depends on; `@name` and `alias:name` are repositories too."""
+        """Return the files of a dependency; `repository` may be `@name` or `alias:name`."""
         alias = _ALIAS.fullmatch(repository)
         url = self.named(alias[1]) if alias else repository
         self.permitted(url)
@@ -65,7 +68,7 @@ class Access:
 
 
 def is_oci(url: str, credentials: Mapping[str, Any] | None = None) -> bool:
-    """Return whether charts of a URL come from an OCI registry."""
+    """Return whether a URL is that of an OCI registry."""
     return url.startswith("oci://") or (
         "://" not in url and bool((credentials or {}).get("enableOCI"))
     )
@@ -83,11 +86,11 @@ def _parts(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError as error:
-        raise Invalid(f"repoURL: {redact_text(url)[:200]!r} is no URL") from error
+        raise Invalid(f"repoURL: {redact_text(url)[:200]!r} is not a URL") from error
 
 
 def _cause(error: http.HTTPError) -> str:
-    """Return why a server does not answer: the kind of error, and what is wrong with its certificate."""
+    """Return why a server does not respond, with details for certificate errors."""
     text = str(error)
     return (
         f"its certificate is not trusted ({text})"
@@ -105,7 +108,7 @@ def _authorization(credentials: Mapping[str, Any]) -> http.Auth | None:
 
 
 def _get(url: str, credentials: Mapping[str, Any], limit: int, *, server: str = "") -> bytes:
-    """Return what a URL gives; the credentials are for `server`, or where that is empty for the URL's own."""
+    """Return the content of a URL; credentials are for `server`, by default the URL's."""
     return _fetch(url, credentials, limit, server=server)[0]
 
 
@@ -117,10 +120,10 @@ def _fetch(
     *,
     server: str = "",
 ) -> tuple[bytes, str]:
-    """Return what a URL gives and the URL of the page after it, empty when there is none.
+    """Return the content of a URL and the URL of the next page, empty if there is none.
 
-    Redirects are followed with every hop checked; credentials go only to `server`, by default the first host,
-    and those of a template only to what is in it.
+    Every redirect is checked. Credentials are sent only to `server`, by default the first host;
+    those of a template only to URLs inside the repository.
     """
     origin, current = _parts(server or url), url
     carried = credentials
@@ -151,10 +154,10 @@ def _fetch(
         except http.HTTPError as error:
             raise RetryLater(
                 "RepositoryUnreachable",
-                f"{redact_text(url)} does not answer: {_cause(error)}",
+                f"{redact_text(url)} does not respond: {_cause(error)}",
                 timedelta(seconds=20),
             ) from error
-    raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too often")
+    raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too many times")
 
 
 def _check_status(answer: http.Response, url: str) -> None:
@@ -162,14 +165,16 @@ def _check_status(answer: http.Response, url: str) -> None:
     if answer.status_code in (401, 403):
         raise RetryLater(
             "AuthenticationFailed",
-            f"{shown}: the credentials are refused ({answer.status_code})",
+            f"{shown}: the credentials are rejected ({answer.status_code})",
             timedelta(seconds=60),
         )
     if answer.status_code == 404:
         raise Stalled("NotFound", f"{shown}: not found")
     if answer.status_code >= 400:
         raise RetryLater(
-            "RepositoryUnreachable", f"{shown} answers {answer.status_code}", timedelta(seconds=20)
+            "RepositoryUnreachable",
+            f"{shown} returned status {answer.status_code}",
+            timedelta(seconds=20),
         )
 
 
@@ -181,33 +186,33 @@ def _body(answer: http.Response, limit: int, url: str) -> bytes:
 
 
 def fetch_file(url: str, credentials: Mapping[str, Any]) -> bytes:
-    """Return a plain file of a server.
+    """Return a file from an HTTP server.
 
-    Raises: Stalled when it is not there or too large, RetryLater when the server does not answer, Invalid for
-        an address where the hub does not connect.
+    Raises: Stalled if it does not exist or is too large, RetryLater if the server does not respond,
+        Invalid for an address that the hub must not connect to.
     """
     return _get(url, credentials, settings.MAX_MANIFEST_BYTES)
 
 
 _indexes: TTLCache[Index] = TTLCache(64 * 1024**2, 60)
 _listed: TTLCache[list[str]] = TTLCache(16 * 1024**2, 60)
-"""Tags of registries."""
+"""Tags by repository."""
 _archives: TTLCache[bytes] = TTLCache(128 * 1024**2, 600)
 
 
 def forget() -> None:
-    """Keep nothing of what servers said, as a process that has just begun."""
+    """Clear all caches."""
     _indexes.clear()
     _listed.clear()
     _archives.clear()
 
 
 def fetch_index(url: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> Index:
-    """Return what a repository's index says; kept for a minute.
+    """Return a repository's index, cached for a minute.
 
-    Raises: RetryLater, Stalled, ManifestError when it cannot be read.
+    Raises: RetryLater, Stalled, ManifestError for an invalid index.
     """
-    # Who has other credentials is answered by the server, not by what another project was given.
+    # Cached per credentials: another project's response must not be reused.
     place, own = published_versions.listing_key(url), (url, credentials_key(credentials))
     kept = None if fresh else _indexes.get((*own, published_versions.change_count(place)))
     if kept is not None:
@@ -232,14 +237,14 @@ def versions(
 def resolve(
     url: str, chart: str, target: str, credentials: Mapping[str, Any], *, fresh: bool = False
 ) -> str:
-    """Return the exact version that a target revision names: the highest that satisfies a constraint.
+    """Return the version of a target revision: the highest that satisfies a constraint.
 
-    Raises: Stalled when none does.
+    Raises: Stalled if none does.
     """
     if target and not is_constraint(target):
         return target
     known = versions(url, chart, credentials, fresh=fresh)
-    # As with Git, a version that is there by that name is meant.
+    # As with Git, an existing version with this exact name wins.
     best = target if target in known else highest(target or "*", known)
     if best is None:
         raise Stalled(
@@ -263,14 +268,15 @@ def _fetch_archive(url: str, chart: str, version: str, credentials: Mapping[str,
         return _pull(url, chart, version, credentials)
     named = fetch_index(url, credentials).file_of(chart, version)
     place = joined(url.rstrip("/") + "/", named, redact_text(url))
-    # An index may name a file of any server: the credentials are for the one that has the index.
+    # The index may refer to any server, but credentials are only for the index's own.
     return _get(place, _for_file(place, url, credentials), settings.MAX_CHART_BYTES, server=url)
 
 
 def _for_file(place: str, url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the credentials that go to a file which an index, or a redirect, names.
+    """Return the credentials for a file to which an index or a redirect refers.
 
-    A template's read more of its server than the project permits: they go to files of the repository alone.
+    A template's credentials may read more than the project permits, so they are limited to URLs
+    inside the repository.
     """
     is_inside = place.startswith(url.rstrip("/") + "/") and not has_dot_segments(place)
     if is_inside or TEMPLATE_URL not in credentials or credentials.get("passCredentials"):
@@ -279,15 +285,15 @@ def _for_file(place: str, url: str, credentials: Mapping[str, Any]) -> Mapping[s
 
 
 def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> MemoryFiles:
-    """Return the files of a chart at an exact version, the chart's own folder stripped.
+    """Return the files of a chart at an exact version, without its top folder.
 
-    Raises: Stalled and RetryLater from the server, ManifestError for an archive that cannot be used.
+    Raises: Stalled and RetryLater from the server, ManifestError for an invalid archive.
     """
     return unpack(_archive(url, chart, version, credentials), strip=True)
 
 
 def credentials_key(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return credentials as a key of what is kept for those who have the same."""
+    """Return credentials as a hashable cache key."""
     return tuple(sorted((k, v) for k, v in credentials.items() if isinstance(v, str | bool | int)))
 
 
@@ -295,8 +301,8 @@ def _registry(url: str, chart: str) -> tuple[str, str]:
     host, _, path = url.removeprefix("oci://").partition("/")
     name = "/".join(p for p in (path.strip("/"), chart) if p)
     if has_dot_segments(name) or not _PLACE.fullmatch(name):
-        # The project permits a URL; a chart's name must not lead from it to another.
-        raise ManifestError(f"chart: {name[:200]!r} is no path of a registry")
+        # The project permits a URL; the chart's name must not lead to another one.
+        raise ManifestError(f"chart: {name[:200]!r} is not a valid repository path")
     return host, name
 
 
@@ -323,7 +329,7 @@ def _registry_page(
 
 
 def _challenge(url: str, credentials: Mapping[str, Any], headers: Mapping[str, str]) -> str:
-    """Return how a registry wants to be asked, empty when it answers as it is; its answer is not read."""
+    """Return a registry's authentication challenge, empty if it requires none."""
     with _client(url, credentials) as client:
         try:
             with client.stream("GET", url, headers=dict(headers), auth=None) as answer:
@@ -333,7 +339,7 @@ def _challenge(url: str, credentials: Mapping[str, Any], headers: Mapping[str, s
         except http.HTTPError as error:
             host = urlsplit(url).netloc
             raise RetryLater(
-                "RepositoryUnreachable", f"registry {host} does not answer: {_cause(error)}"
+                "RepositoryUnreachable", f"registry {host} does not respond: {_cause(error)}"
             ) from error
 
 
@@ -344,7 +350,8 @@ def _json(data: bytes, place: str) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise Stalled(
-            "NotARegistry", f"{redact_text(place)} answers no JSON object: is it an OCI registry?"
+            "NotARegistry",
+            f"{redact_text(place)} did not return a JSON object: is it an OCI registry?",
         )
     return found
 
@@ -355,13 +362,13 @@ def _token(challenge: str, credentials: Mapping[str, Any], *, plain: bool) -> st
     fields = dict(re.findall(r'\b(\w+)="([^"]*)"', challenge))
     realm = fields.pop("realm", "")
     if not realm.startswith(("https://", "http://") if plain else "https://"):
-        raise Stalled("NotARegistry", "the registry sends credentials to a place without https")
+        raise Stalled("NotARegistry", "the registry's token endpoint does not use https")
     query = "&".join(f"{k}={v}" for k, v in fields.items() if k in ("service", "scope"))
     place = joined("", f"{realm}?{query}", "realm")
     data = _json(_get(place, credentials, 1024**2), realm)
     token = data.get("token") or data.get("access_token") or ""
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise Stalled("NotARegistry", f"{redact_text(realm)} answers with what is no token")
+        raise Stalled("NotARegistry", f"{redact_text(realm)} returned an invalid token")
     return token
 
 
@@ -373,10 +380,10 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
     for _ in range(_MOST_PAGES):
         data, following = _registry_page(page, credentials, room)
         room -= len(data)
-        # A tag cannot hold "+", so Helm writes "_" for it.
+        # Tags cannot contain "+", so Helm writes "_" instead.
         listed = _json(data, page).get("tags") or []
         if not isinstance(listed, list):
-            raise Stalled("NotARegistry", f"registry {host} lists no tags of {name}")
+            raise Stalled("NotARegistry", f"registry {host} returned no list of tags for {name}")
         found += [tag.replace("_", "+") for tag in listed if isinstance(tag, str)]
         if len(found) > _MOST_TAGS:
             raise Stalled(
@@ -393,7 +400,7 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
         if urlsplit(following)[:2] != urlsplit(base)[:2]:
             raise Stalled(
                 "NotARegistry",
-                f"registry {host} says that its list of tags goes on at another server",
+                f"registry {host} continues its list of tags on another server",
             )
         page = following
     raise Stalled(
@@ -425,13 +432,13 @@ def _known_tags(
 def tags(url: str, credentials: Mapping[str, Any]) -> list[str]:
     """Return the tags of an OCI artifact.
 
-    Raises: Stalled or RetryLater with what the registry says.
+    Raises: Stalled or RetryLater with the registry's message.
     """
     return sorted(_known_tags(url, "", credentials, fresh=True))
 
 
 def annotations(url: str, digest: str, credentials: Mapping[str, Any]) -> dict[str, str]:
-    """Return what an OCI artifact says of itself: its manifest's annotations."""
+    """Return the annotations in the manifest of an OCI artifact."""
     host, name = _registry(url, "")
     found = _manifest(host, name, digest, credentials)[0].get("annotations")
     if not isinstance(found, dict):
@@ -442,7 +449,7 @@ def annotations(url: str, digest: str, credentials: Mapping[str, Any]) -> dict[s
 def oci_digest(
     url: str, chart: str, target: str, credentials: Mapping[str, Any], *, fresh: bool = False
 ) -> str:
-    """Return the digest that a tag or constraint of an OCI artifact names."""
+    """Return the digest for a tag or constraint of an OCI artifact."""
     tag = resolve(url, chart, target, credentials, fresh=fresh)
     if tag.startswith("sha256:"):
         return tag
@@ -460,16 +467,18 @@ def _digest(data: bytes) -> str:
 
 def _proved(data: bytes, digest: str, place: str) -> bytes:
     if digest.startswith("sha256:") and digest != _digest(data):
-        raise Stalled("DigestMismatch", f"{place}: what the registry sent is not {digest}")
+        raise Stalled("DigestMismatch", f"{place}: the response does not match {digest}")
     return data
 
 
 def _manifest(
     host: str, name: str, version: str, credentials: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    """Return the manifest that a tag or digest names, and its digest."""
+    """Return the manifest for a tag or digest, and its digest."""
     if not _VERSION.fullmatch(version):
-        raise Stalled("RevisionNotFound", f"{version[:100]!r} is no tag and no digest of {name}")
+        raise Stalled(
+            "RevisionNotFound", f"{version[:100]!r} is not a valid tag or digest of {name}"
+        )
     path = f"/{name}/manifests/{version.replace('+', '_')}"
     place = f"{host}/{name}:{version}"
     data = _proved(_registry_get(host, path, credentials, 4 * 1024**2, _MANIFEST), version, place)
@@ -487,19 +496,20 @@ def _pull(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
     ]
     if len(layers) != 1:
         raise ManifestError(
-            f"{host}/{name}:{version} must have exactly one layer with manifests or a chart, it has {len(layers)}"
+            f"{host}/{name}:{version} must have exactly one layer with manifests or a chart, "
+            f"not {len(layers)}"
         )
     size, digest = layers[0].get("size"), str(layers[0].get("digest") or "")
     if isinstance(size, int) and size > settings.MAX_CHART_BYTES:
         raise Stalled("TooLarge", f"{host}/{name}:{version} is larger than the limit")
     if not _DIGEST.match(digest):
-        raise ManifestError(f"{host}/{name}:{version}: {digest[:100]!r} is no digest by SHA-256")
+        raise ManifestError(f"{host}/{name}:{version}: {digest[:100]!r} is not a SHA-256 digest")
     data = _registry_get(host, f"/{name}/blobs/{digest}", credentials, settings.MAX_CHART_BYTES)
     return _proved(data, digest, f"{host}/{name}:{version}")
 
 
 def fetch_artifact(url: str, digest: str, credentials: Mapping[str, Any]) -> MemoryFiles:
-    """Return the files of an OCI artifact; a chart layer is unpacked one level."""
+    """Return the files of an OCI artifact, for a chart without its top folder."""
     data = _pull(url, "", digest, credentials)
     files = unpack(data, strip=False)
     top = files.children("")

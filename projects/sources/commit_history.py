@@ -1,4 +1,4 @@
-"""Commits: who made one, when and why, and those before it."""
+"""The metadata and history of commits."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ _MOST_AUTHOR = 1000
 
 
 class TooMany(Exception):
-    """There are more commits than whoever asks looks at."""
+    """The history has more commits than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitInfo:
-    """Who made a commit, when and why."""
+    """The author, date and message of a commit."""
 
     author: str
     date: datetime
@@ -29,9 +29,9 @@ class CommitInfo:
 
 
 def commits(url: str, commit: str, most: int) -> Iterator[Commit]:
-    """Yield a commit and all before it, nearest first; one is held at a time.
+    """Yield a commit and its ancestors, nearest first, holding one in memory.
 
-    Raises: TooMany, Stalled when one of them is not here or cannot be read.
+    Raises: TooMany; Stalled if one is missing or unreadable.
     """
     work = ReadBudget(url)
     seen, waiting = {commit}, deque([commit])
@@ -40,10 +40,10 @@ def commits(url: str, commit: str, most: int) -> Iterator[Commit]:
         try:
             found = read_commit(url, name, work)
         except KeyError as error:
-            # Who may leave commits out could hide those that are not signed.
+            # A server that omits commits could hide unsigned ones.
             raise Stalled(
                 "HistoryIncomplete",
-                f"{redact_text(url)} gives no commit {name}, which is before {commit}",
+                f"{redact_text(url)} does not provide commit {name}, an ancestor of {commit}",
             ) from error
         yield found
         for parent in found.parents:
@@ -56,14 +56,14 @@ def commits(url: str, commit: str, most: int) -> Iterator[Commit]:
 
 
 def _text(data: bytes) -> str:
-    # No database of ours keeps a zero byte, which Git does.
+    # PostgreSQL cannot store zero bytes, which Git allows.
     return data.decode(errors="replace").replace("\0", "\ufffd")
 
 
 def commit_info(url: str, commit: str) -> CommitInfo:
-    """Return author, date and message of a commit that the local repository has.
+    """Return the author, date and message of a commit in the local repository.
 
-    Raises: Stalled when it is not a commit.
+    Raises: Stalled if it is not a readable commit.
     """
     try:
         found = read_commit(url, commit, ReadBudget(url))
@@ -75,10 +75,10 @@ def commit_info(url: str, commit: str) -> CommitInfo:
         )
     except (NotGitRepository, KeyError) as error:
         raise Stalled(
-            "RevisionNotFound", f"{redact_text(url)}: {commit} is not known here"
+            "RevisionNotFound", f"{redact_text(url)}: commit {commit} not found"
         ) from error
     except (FileFormatException, ValueError, TypeError, AttributeError, OverflowError) as error:
-        # Git keeps what its author wrote, also times that no calendar has.
+        # Git stores any date that its author set, including invalid ones.
         raise Stalled(
             "CommitUnreadable",
             f"{redact_text(url)}: commit {commit} has no readable author or date",

@@ -1,13 +1,14 @@
-"""The program that shuts itself in, and then is or becomes a renderer.
+"""The launcher that confines itself, then runs the worker or executes a renderer.
 
-It runs apart from the hub as `python -I -S confined.py PLAN worker` or `… PLAN -- program arguments`, and
-imports the standard library only. What it runs is somebody else's program, so before the first word of input
-is read it gives up everything that it could lose: its user, the network, other processes, all files but a few.
-Each layer is tried; the names of those that hold are what `confine` returns.
+It runs as `python -I -S confined.py PLAN worker` or `… PLAN -- program arguments`, and imports only
+the standard library. It runs untrusted programs, so before reading any input it gives up all
+privileges: its user, the network, other processes, and all but a few files. Each layer is
+attempted; `confine` returns the names of those that are active.
 
-The system calls are made here and not by a package: what exists for Landlock alone would be the smaller half,
-and this file must start in milliseconds, with nothing else on its path.
-Source: https://docs.kernel.org/userspace-api/landlock.html, seccomp(2), user_namespaces(7), capabilities(7).
+System calls are made directly: a package for Landlock alone would cover the smaller half, and this
+file must start in milliseconds with nothing else on its path.
+Source: https://docs.kernel.org/userspace-api/landlock.html, seccomp(2), user_namespaces(7),
+capabilities(7).
 """
 
 import contextlib
@@ -50,11 +51,11 @@ _PDEATHSIG, _DUMPABLE, _SECCOMP, _DROP_BOUNDING, _SECUREBITS, _NO_NEW_PRIVS, _AM
 )
 _LAST_CAPABILITY = 40
 _NO_ROOT_NO_RAISE = 0b101011
-"""No privileges for the user 0, none kept over a change of user, and no way back."""
+"""No privileges for user 0, none kept when the user changes, all of it locked."""
 
 
 def main() -> NoReturn:
-    """Shut this process in as the plan says, and run the worker or a program."""
+    """Confine this process according to the plan, then run the worker or a program."""
     plan = json.loads(sys.argv[1])
     layers = confine(plan)
     os.chdir(plan["folder"])
@@ -70,11 +71,11 @@ def main() -> NoReturn:
 
 
 def confine(plan: dict[str, Any]) -> list[str]:
-    """Shut this process in and return the names of the layers that hold.
+    """Confine this process and return the names of the active layers.
 
-    Shapes: `plan` has `user` (a number, or null), `read`, `write` and `execute` (paths), `modules` (folders of
-        which only the names may be read), `limits` (by the name of the resource), `processes` (whether it may
-        start others). All other access is given up.
+    Shapes: `plan` has `user` (a number, or null), `read`, `write` and `execute` (paths), `modules`
+        (folders that may only be listed), `limits` (by the name of the resource), and `processes`
+        (whether it may start others). All other access is given up.
     """
     os.umask(0o077)
     held: list[str] = []
@@ -147,13 +148,13 @@ def _own_user(user: int | None) -> list[str]:
         os.setresuid(user, user, user)
     except OSError:
         return []
-    # The change of user hides /proc/self from its owner, who still has to write its maps there.
+    # Changing the user makes /proc/self inaccessible, where the id maps are still to be written.
     _prctl(_DUMPABLE, 1)
     return ["own-user"]
 
 
 def _into_process_namespace() -> None:
-    """Go on in a child, the first of the namespace: with it all others end. The parent only waits."""
+    """Continue in a child, which is process 1 of the namespace; the parent only waits."""
     child = os.fork()
     if child == 0:
         _prctl(_PDEATHSIG, signal.SIGKILL)
@@ -224,7 +225,7 @@ def _allow(rules: int, path: str, rights: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # what is not there needs no leave
+        return  # a path that does not exist needs no rule
     try:
         if not os.path.isdir(path):  # noqa: PTH112
             rights &= _FILE_RIGHTS
@@ -240,7 +241,7 @@ _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
 def _numbers(table: str) -> dict[str, tuple[int | None, int | None]]:
-    """Read a table of `name NUMBER-ON-X86_64 NUMBER-ON-AARCH64`; "-" where there is no such call."""
+    """Parse a table of `name X86_64-NUMBER AARCH64-NUMBER`, with "-" for a missing call."""
     rows = [row.split() for row in table.replace("\n", ",").split(",") if row.strip()]
     return {
         name: (None if x86 == "-" else int(x86), None if arm == "-" else int(arm))
@@ -248,8 +249,8 @@ def _numbers(table: str) -> dict[str, tuple[int | None, int | None]]:
     }
 
 
-# What Landlock does not ask about, or not in all its versions: modes, owners, times, attributes and lengths of
-# files, by their path or by a descriptor that was opened for reading; news of what others do to files.
+# Not covered by (all versions of) Landlock: modes, owners, times, attributes and lengths of files,
+# by path or by a descriptor opened for reading; notifications about changes by others.
 _ATTRIBUTES = _numbers("""
     chmod 90 -, fchmod 91 52, fchmodat 268 53, fchmodat2 452 452
     chown 92 -, lchown 94 -, fchown 93 55, fchownat 260 54
@@ -263,24 +264,27 @@ _ATTRIBUTES = _numbers("""
     fanotify_init 300 262, fanotify_mark 301 263
     name_to_handle_at 303 264, open_by_handle_at 304 265, sync 162 81, syncfs 306 267
 """)
-# Servers, memory and messages shared with other processes; files of memory that no limit counts.
+# Network, memory and messages shared with other processes; memory files that no limit counts.
 _OUTSIDE = _numbers("""
     socket 41 198, connect 42 203, mq_open 240 180, mq_unlink 241 181
-    shmget 29 194, shmat 30 196, shmctl 31 195, semget 64 190, semop 65 193, semctl 66 191, semtimedop 220 192
+    shmget 29 194, shmat 30 196, shmctl 31 195
+    semget 64 190, semop 65 193, semctl 66 191, semtimedop 220 192
     msgget 68 186, msgsnd 69 189, msgrcv 70 188, msgctl 71 187
     memfd_create 319 279, memfd_secret 447 447, add_key 248 217, request_key 249 218, keyctl 250 219
 """)
-# Other processes: their memory, files, order and limits.
+# Other processes: their memory, files, priority and limits.
 _PROCESSES = _numbers("""
     ptrace 101 117, process_vm_readv 310 270, process_vm_writev 311 271, kcmp 312 272
     pidfd_open 434 434, pidfd_send_signal 424 424, pidfd_getfd 438 438
     process_madvise 440 440, process_mrelease 448 448, migrate_pages 256 238, move_pages 279 239
     get_robust_list 274 100, setpriority 141 140, ioprio_set 251 30
-    sched_setaffinity 203 122, sched_setscheduler 144 119, sched_setparam 142 118, sched_setattr 314 274
+    sched_setaffinity 203 122, sched_setscheduler 144 119, sched_setparam 142 118
+    sched_setattr 314 274
 """)
 # The kernel and the machine.
 _KERNEL = _numbers("""
-    mount 165 40, umount2 166 39, pivot_root 155 41, chroot 161 51, open_tree 428 428, move_mount 429 429
+    mount 165 40, umount2 166 39, pivot_root 155 41, chroot 161 51
+    open_tree 428 428, move_mount 429 429
     fsopen 430 430, fsconfig 431 431, fsmount 432 432, fspick 433 433, mount_setattr 442 442
     statmount 457 457, listmount 458 458, open_tree_attr 467 467, unshare 272 97, setns 308 268
     io_uring_setup 425 425, io_uring_enter 426 426, io_uring_register 427 427
@@ -292,7 +296,7 @@ _KERNEL = _numbers("""
     kexec_load 246 104, kexec_file_load 320 294, lookup_dcookie 212 18, nfsservctl 180 42
     uselib 134 -, ustat 136 -, sysfs 139 -
 """)
-# Only what may write needs these; Landlock then says where.
+# Only needed for writing; Landlock then restricts the paths.
 _CHANGING = _numbers("""
     creat 85 -, mkdir 83 -, mkdirat 258 34, mknod 133 -, mknodat 259 33, rmdir 84 -
     unlink 87 -, unlinkat 263 35, link 86 -, linkat 265 37, symlink 88 -, symlinkat 266 36
@@ -301,15 +305,16 @@ _CHANGING = _numbers("""
 _NEW_PROCESS = _numbers("fork 57 -, vfork 58 -")
 _NEW_PROGRAM = _numbers("execve 59 221, execveat 322 281")
 _SIGNALS = _numbers("tkill 200 130, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240")
-# Out of its group of processes it would outlive the group's end.
+# In its own process group it would survive when the group is killed.
 _NEW_GROUP = _numbers("setpgid 109 154, setsid 112 157")
 _KNOWN_BY_ARGUMENT = _numbers("""
-    kill 62 129, tgkill 234 131, prlimit64 302 261, ioctl 16 29, fcntl 72 25, open 2 -, openat 257 56
-    openat2 437 437, clone 56 220, clone3 435 435
+    kill 62 129, tgkill 234 131, prlimit64 302 261, ioctl 16 29, fcntl 72 25, open 2 -
+    openat 257 56, openat2 437 437, clone 56 220, clone3 435 435
 """)
-# TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: others change files, send signals, drive devices.
+# TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Others change files, send
+# signals or control devices.
 _IOCTLS = (0x5401, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-# Descriptors, flags, locks, the size of a pipe: no leases, no news, and above all no signals (F_SETOWN, F_SETSIG).
+# Descriptors, flags, locks, pipe size. No leases, notifications or signals (F_SETOWN, F_SETSIG).
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
 _ACCESS_MODE, _TRUNCATING = 0x3, 0x200
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020080
@@ -332,10 +337,10 @@ def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
 
 
 def _filter(machine: str, plan: dict[str, Any], held: list[str]) -> list[bytes]:
-    """Return the filter's program: it lets every call pass but those that reach out of the process."""
+    """Return the filter program, which refuses the calls that reach outside the process."""
     column = list(_ARCHITECTURES).index(machine)
     processes = bool(plan["processes"])
-    # Who may start others may end them, where signals go no further.
+    # A process that may start others may end them, if its signals reach no others.
     signals = processes and bool({"process-namespace", "landlock-signals"} & set(held))
     calls = _ATTRIBUTES | _OUTSIDE | _PROCESSES | _KERNEL
     calls |= {} if plan["write"] else _CHANGING
@@ -349,7 +354,7 @@ def _filter(machine: str, plan: dict[str, Any], held: list[str]) -> list[bytes]:
         _step(_EQUAL, _ARCHITECTURES[machine], 1),
         _step(_RETURN, _KILL),
         _step(_LOAD, 0),
-        # The second numbering of x86_64 would walk past the list.
+        # The x32 ABI of x86_64 numbers calls differently and would bypass the list.
         _step(_AT_LEAST, 0x40000000, 0, 1),
         _step(_RETURN, _KILL),
     ]
@@ -361,18 +366,18 @@ def _filter(machine: str, plan: dict[str, Any], held: list[str]) -> list[bytes]:
 
 
 def _by_argument(*, processes: bool, signals: bool) -> dict[str, list[bytes]]:
-    """Return the steps that decide about calls of which some are needed."""
+    """Return the filter steps for calls that are allowed with certain arguments only."""
     itself = [] if signals else [os.getpid()]
     found = {
         "kill": _only(0, itself),
         "tgkill": _only(0, itself),
-        # The limits of this process, and not those of the hub by its number.
+        # Only this process's own limits, not the hub's.
         "prlimit64": _only(0, [0]),
         "ioctl": _only(1, _IOCTLS),
         "fcntl": _only(1, _FCNTLS),
         "open": _opened(1),
         "openat": _opened(2),
-        # Their arguments lie in memory, where a filter cannot read; libraries then use the older ones.
+        # A filter cannot read arguments in memory; libraries fall back to the older calls.
         "openat2": [_step(_RETURN, _UNKNOWN)],
         "clone3": [_step(_RETURN, _UNKNOWN)],
         "clone": _cloned(processes=processes),
@@ -385,7 +390,7 @@ def _argument(number: int) -> bytes:
 
 
 def _only(argument: int, values: Sequence[int]) -> list[bytes]:
-    """Return the steps that let a call pass with one of some values, none when any will do."""
+    """Return the steps that allow a call only with certain values, none if any is allowed."""
     if not values:
         return []
     passed = [_step(_EQUAL, value, len(values) - place) for place, value in enumerate(values)]
@@ -393,8 +398,8 @@ def _only(argument: int, values: Sequence[int]) -> list[bytes]:
 
 
 def _opened(argument: int) -> list[bytes]:
-    # Landlock asks what a file is opened for: with the mode 3 for nothing, and before its third version
-    # nobody asks about cutting a file that is only read.
+    # Landlock checks the access mode, but ignores mode 3, and before version 3 it does not check
+    # truncation of a file opened for reading.
     return [
         _argument(argument),
         _step(_AND, _ACCESS_MODE | _TRUNCATING),

@@ -1,4 +1,4 @@
-"""What a renderer may see and use: plans for `confined.py`, and the folders that they name."""
+"""Confinement of renderers: plans for `confined.py`, and the folders that they name."""
 
 import atexit
 import contextlib
@@ -29,62 +29,74 @@ _LOADERS = (
     "/lib/ld-musl-aarch64.so.1",
 )
 _ENVIRONMENT = ("LANG", "LC_ALL", "TZ")
-# Go and Python reserve more addresses than they use; what is shared between processes counts only here.
+# Go and Python reserve more address space than they use; shared memory counts only here.
 _RESERVED_BYTES = 4 * 1024**3
 
 PROTECTIONS = {
     "files": (
         ("landlock-files",),
-        "files of the hub are protected by their modes only; use a kernel with Landlock (5.13 or newer, `landlock` in lsm=)",
+        (
+            "files of the hub are protected only by their modes; "
+            "use a kernel with Landlock (5.13 or newer, `landlock` in lsm=)"
+        ),
     ),
     "file modes": (
         ("system-calls", "own-user"),
-        "what is rendered could change modes, owners, times and attributes of the hub's files; allow seccomp filters",
+        (
+            "renderers could change modes, owners, times and attributes of the hub's files; "
+            "allow seccomp filters"
+        ),
     ),
     "network": (
         ("network-namespace", "system-calls"),
-        "what is rendered can reach the network; allow unprivileged user namespaces, or seccomp filters",
+        (
+            "renderers can access the network; "
+            "allow unprivileged user namespaces, or seccomp filters"
+        ),
     ),
     "processes": (
         ("process-namespace", "landlock-signals", "own-user"),
-        "what is rendered could send signals to the hub; allow user namespaces, or use Linux 6.12 or newer",
+        (
+            "renderers could send signals to the hub; "
+            "allow user namespaces, or use Linux 6.12 or newer"
+        ),
     ),
     "memory of others": (
         ("landlock-files", "system-calls", "own-user"),
-        "what is rendered could read the hub's memory; allow seccomp filters",
+        "renderers could read the hub's memory; allow seccomp filters",
     ),
     "privileges": (
         ("no-new-privileges",),
-        "programs could gain privileges; use Linux 3.5 or newer",
+        "renderers could gain privileges; use Linux 3.5 or newer",
     ),
 }
-"""What must hold for a renderer: the layers of which one is enough, and what to do without."""
+"""The required protections: the layers of which one suffices, and what to do without any."""
 
 
 @functools.cache
 def root() -> Path:
-    """Return the one private folder of this process below which everything is rendered."""
+    """Return the private folder of this process that contains all render folders."""
     folder = Path(tempfile.mkdtemp(prefix="flotilla-render-")).resolve()
-    # Root hands its folders to another user, who must be able to pass through this one.
+    # Root gives the folders to another user, who must be able to traverse this one.
     folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def new_folder() -> Path:
-    """Return a new empty folder below the root."""
+    """Create an empty folder below the root."""
     return Path(tempfile.mkdtemp(prefix="", dir=root()))
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and whatever a program has left in it."""
+    """Remove a folder with its content."""
     with contextlib.suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def working_folder() -> Iterator[Path]:
-    """Yield an empty private folder for the files of one render; it is removed afterwards."""
+    """Yield an empty private folder for one render, and remove it afterwards."""
     folder = new_folder()
     try:
         yield folder
@@ -97,9 +109,9 @@ _kept_user: list[bool] = []
 
 @functools.cache
 def own_user() -> int | None:
-    """Return the user that renderers run as, None when they keep the hub's.
+    """Return the user that renderers run as, None if they keep the hub's user.
 
-    Only root can give its processes another user, and only where that one can read Python and its libraries.
+    Only root can change the user, and only if that user can read Python and its libraries.
     """
     if os.geteuid() != 0 or _kept_user:
         return None
@@ -116,7 +128,7 @@ def own_user() -> int | None:
 
 
 def keep_user() -> None:
-    """Let renderers run as the hub's user from now on."""
+    """Run renderers as the hub's user from now on."""
     _kept_user.append(True)
     own_user.cache_clear()
 
@@ -132,7 +144,7 @@ def _readable_by_others(path: Path) -> bool:
 
 
 def hand_over(folder: Path) -> None:
-    """Give a folder and everything in it to the user that renderers run as."""
+    """Change the owner of a folder and its content to the renderers' user."""
     user = own_user()
     if user is None:
         return
@@ -144,14 +156,14 @@ def hand_over(folder: Path) -> None:
 
 
 def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return all that a renderer has in its environment."""
+    """Return the environment variables of a renderer."""
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     home = {name: str(folder) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
     return kept | {"PATH": "/usr/bin:/bin", "GOMAXPROCS": "2"} | home | dict(more or {})
 
 
 def worker_command(folder: Path, memory: int) -> list[str]:
-    """Return the command line of a kept worker, which may read its own folder and write nothing."""
+    """Return the command line of a worker, which may read its own folder and write nothing."""
     plan = _plan(folder, memory) | {
         "read": [
             *_python(),
@@ -179,7 +191,7 @@ def program_command(
 ) -> list[str]:
     """Return the command line of a program that may read its own folder.
 
-    Shapes: with `helpers`, programs that it may start, it may also write there.
+    Shapes: `helpers` are programs that it may start; then it may also write to the folder.
     """
     programs = [str(Path(argv[0]).resolve()), *(str(Path(h).resolve()) for h in helpers)]
     plan = _plan(folder, memory)
@@ -196,14 +208,14 @@ def program_command(
 
 
 def missing_protections(layers: Sequence[str]) -> dict[str, str]:
-    """Return what does not hold with these layers, each with the next step."""
+    """Return the protections that these layers do not provide, with what to do."""
     return {
         name: step for name, (enough, step) in PROTECTIONS.items() if not set(enough) & set(layers)
     }
 
 
 def readable_folder_of(place: Path) -> str:
-    """Return the readable folder of renderers that a place lies in, empty when there is none."""
+    """Return the folder readable by renderers that contains a path, empty if there is none."""
     readable = (*_python(), *_LIBRARIES, *map(str, _modules()))
     return next((r for r in readable if place.resolve().is_relative_to(Path(r).resolve())), "")
 
@@ -238,7 +250,7 @@ def _python() -> tuple[str, ...]:
 
 @functools.cache
 def _modules() -> tuple[Path, ...]:
-    """Where the libraries of the worker are: a package's folder or a single file."""
+    """Return the paths of the worker's libraries: package folders or single files."""
     found = []
     for name in _MODULES:
         spec = importlib.util.find_spec(name)
@@ -246,6 +258,6 @@ def _modules() -> tuple[Path, ...]:
             continue
         origin = Path(spec.origin)
         found.append(origin.parent if origin.stem == "__init__" else origin)
-        # Shared libraries that a wheel brings along lie beside it.
+        # Shared libraries of a wheel are next to it.
         found += origin.parent.glob(f"{name.strip('_')}*.libs")
     return tuple(found)

@@ -1,7 +1,8 @@
-"""Versions and what is asked of them: `>=1.2, <2`, `~1.3`, `^1`, `2024.*`, `1.2 - 1.4`, one of several by `||`.
+"""Semantic versions and constraints: `>=1.2, <2`, `~1.3`, `^1`, `2024.*`, `1.2 - 1.4`, `||`.
 
-Source: as Argo CD 3.6, https://pkg.go.dev/github.com/Masterminds/semver/v3, observed: numbers may begin with zeros,
-as those of calendars do; pre-releases only count where one of the conditions that must hold together names one.
+Source: as Argo CD 3.6, https://pkg.go.dev/github.com/Masterminds/semver/v3. As observed, numbers
+may have leading zeros, as in calendar versions, and pre-releases only match if one of the
+conditions joined with them has a pre-release.
 """
 
 import re
@@ -19,7 +20,8 @@ _VERSION = re.compile(
 )
 _PART = re.compile(
     r"(>=|=>|<=|=<|!=|~>|>|<|=|~|\^|)\s*v?([0-9]+|[xX*])(?:\.([0-9]+|[xX*]))?(?:\.([0-9]+|[xX*]))?"
-    r"(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?(?![0-9A-Za-z.*+-])"
+    r"(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+    r"(?![0-9A-Za-z.*+-])"
 )
 _BETWEEN = re.compile(r"\s*,\s*|\s+")
 _RANGE = re.compile(r"\s*(\S+)\s+-\s+(\S+)\s*")
@@ -49,7 +51,7 @@ class Version(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _order(version: Version) -> tuple[object, ...]:
-    # One version is compared with each condition of a constraint, one after the other.
+    # Cached, since a version is compared with each condition of a constraint.
     parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in version.pre.split(".")]
     return (*version[:3], not version.pre, tuple(parts) if version.pre else ())
 
@@ -59,12 +61,12 @@ class _Condition:
     operator: str
     version: Version
     precision: int
-    """How many numbers are given: 3 is one version, 0 is any."""
+    """The number of given components: 3 for one version, 0 for any."""
 
 
 def parse_version(text: str) -> Version | None:
-    """Return the version that a text is, None when it is none."""
-    # Servers send any text, and Python refuses to read numbers of thousands of digits.
+    """Parse a version; return None if it is invalid."""
+    # Untrusted text: Python refuses to parse numbers with thousands of digits.
     match = _VERSION.fullmatch(text) if len(text) <= _LONGEST else None
     if not match:
         return None
@@ -78,7 +80,7 @@ def parse_version(text: str) -> Version | None:
 
 
 def is_valid(text: str) -> bool:
-    """Return whether a text can be asked of versions."""
+    """Return whether a text is a valid constraint."""
     try:
         _alternatives(text)
     except ValueError:
@@ -89,7 +91,7 @@ def is_valid(text: str) -> bool:
 def satisfies(version: Version, constraint: str) -> bool:
     """Return whether a version satisfies a constraint.
 
-    Raises: ValueError when it is none.
+    Raises: ValueError for an invalid constraint.
     """
     return any(_holds(version, together) for together in _alternatives(constraint))
 

@@ -1,4 +1,4 @@
-"""Which credentials read a repository: its own, a project's, or those of the longest matching prefix."""
+"""Select the credentials of a repository: its own, or those of the best matching template."""
 
 import hashlib
 import hmac
@@ -30,7 +30,7 @@ IDENTITY = (
     "githubAppInstallationID",
     "gcpServiceAccountKey",
 )
-"""The fields of credentials that say who asks."""
+"""The fields of credentials that identify the caller."""
 TRANSPORT_OPTIONS = (
     "proxy",
     "noProxy",
@@ -40,24 +40,24 @@ TRANSPORT_OPTIONS = (
     "passCredentials",
     "githubAppEnterpriseBaseUrl",
 )
-"""The options that say which way credentials travel, and who may read them there."""
+"""The options that determine how credentials are sent, and who could read them."""
 _UNPROVED = ("proxy", "insecure", "insecureIgnoreHostKey")
-"""The options with which somebody else than the server may answer for it."""
+"""The options with which the server's identity is not verified."""
 OWN_TRANSPORT = "ownWay"
-"""The field that names the project whose own way to a server its credentials go, made by the hub."""
+"""The field with the project whose own transport options are used, set by the hub."""
 TEMPLATE_URL = "lentBy"
-"""The field that names the template which credentials are of, made by the hub."""
+"""The field with the template that provides the credentials, set by the hub."""
 TLS = "tls_certificates"
-"""The setting with {host: PEM certificates that its server must be signed by}."""
+"""The setting with the trusted certificates in PEM format, by host."""
 
 
 def repository_of(url: str, project: str = "") -> Repository | None:
-    """Return the registered repository of a URL: the project's own first, then the hub's.
+    """Return the registered repository of a URL, preferring the project's own.
 
-    One whose path has another case is found too, after the very one: as Argo CD, for servers without case.
+    An exact match is preferred, then one that differs in case, as in Argo CD.
     """
     wanted, folded = normal_url(url), folded_url(url)
-    # Names first: each row's credentials are sealed, and opening all of them at every look would cost the most of it.
+    # Only URLs at first: decrypting the credentials of every row would dominate the cost.
     rows = Repository.objects.filter(project__in={project, ""})
     found = [
         (p == project and bool(project), normal_url(u) == wanted, pk)
@@ -68,23 +68,23 @@ def repository_of(url: str, project: str = "") -> Repository | None:
 
 
 def url_of_name(name: str, project: str = "") -> str:
-    """Return the URL of the registered chart repository of a name: the project's own first, then the hub's.
+    """Return the URL of a chart repository by its name, preferring the project's own.
 
-    Raises: Stalled when there is none.
+    Raises: Stalled if there is none.
     """
     rows = Repository.objects.filter(name=name, project__in={project, ""}).exclude(kind="git")
     found = sorted(rows.values_list("project", "pk", "url"), key=lambda r: (r[0] != project, r[1]))
     if not found:
         raise Stalled(
             "RepositoryNotFound",
-            f"no chart repository is registered by the name {name[:100]!r}; "
+            f"no chart repository is registered with the name {name[:100]!r}; "
             "register it with `flotilla repo add URL --type helm --name NAME`",
         )
     return found[0][2]
 
 
 def credentials_for(url: str, project: str = "") -> dict[str, Any]:
-    """Return the credentials and options for a URL, with the hub's known SSH hosts.
+    """Return the credentials and options for a URL, with known SSH hosts and certificates.
 
     Source: as Argo CD 3.6: the exact repository, else the template with the longest prefix; a
         repository without credentials inherits the template's.
@@ -97,11 +97,11 @@ def credentials_for(url: str, project: str = "") -> dict[str, Any]:
 
 
 def configured_for(url: str, project: str = "") -> dict[str, Any]:
-    """Return the credentials and options that somebody gave for a URL, without what the hub knows of its host."""
-    return dict(once(("credentials", url, project), lambda: _given_for(url, project)))
+    """Return the configured credentials and options, without known hosts and certificates."""
+    return dict(once(("credentials", url, project), lambda: _configured_for(url, project)))
 
 
-def _given_for(url: str, project: str) -> dict[str, Any]:
+def _configured_for(url: str, project: str) -> dict[str, Any]:
     repository = repository_of(url, project)
     result: dict[str, Any] = {}
     own = dict(repository.credentials) if repository else {}
@@ -110,7 +110,7 @@ def _given_for(url: str, project: str) -> dict[str, Any]:
         if template:
             result |= {**template.options, **template.credentials, TEMPLATE_URL: template.url}
     if repository:
-        # Who writes a project's repositories must not lead the hub's credentials past a listener.
+        # A project's repository must not send the hub's credentials through its own proxy.
         is_lent = bool(repository.project) and has_identity(result)
         options = without_transport_options(repository.options) if is_lent else repository.options
         result |= {**options, **own}
@@ -121,25 +121,25 @@ def _given_for(url: str, project: str) -> dict[str, Any]:
 
 
 def has_own_credentials(url: str, project: str) -> bool:
-    """Return whether the registered repository of a URL has credentials itself, not a template's."""
+    """Return whether the repository itself has credentials, not only a template."""
     repository = repository_of(url, project)
     return repository is not None and bool(repository.credentials)
 
 
 def has_identity(credentials: Mapping[str, Any]) -> bool:
-    """Return whether credentials say who asks: then somebody could take them."""
+    """Return whether credentials identify the caller, so that they must be protected."""
     return any(credentials.get(field) for field in IDENTITY)
 
 
 def without_transport_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options without those that say which way credentials travel, and which of an app's they are."""
+    """Return options without transport options and identity fields."""
     return {
         name: value for name, value in options.items() if name not in TRANSPORT_OPTIONS + IDENTITY
     }
 
 
 def authority_of(url: str) -> str:
-    """Return the certificates that the server of a URL is known by, empty when the machine's own count."""
+    """Return the trusted certificates for a server, empty to use the system's."""
     if url.startswith("ssh://") or ("@" in url and "://" not in url):
         return ""
     try:
@@ -153,9 +153,9 @@ def authority_of(url: str) -> str:
 
 
 def proxy_of(host: str, credentials: Mapping[str, Any]) -> str:
-    """Return the proxy that requests to a host go through, empty for none.
+    """Return the proxy for a host, empty if there is none.
 
-    Raises: Invalid for a proxy to which the hub does not connect.
+    Raises: Invalid for a proxy that the hub must not connect to.
     """
     proxy = str(credentials.get("proxy") or "")
     for entry in str(credentials.get("noProxy") or "").lower().split(","):
@@ -168,9 +168,9 @@ def proxy_of(host: str, credentials: Mapping[str, Any]) -> str:
 
 
 def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext:
-    """Return whose certificates a request with these credentials trusts, and which it shows.
+    """Return the TLS context for a request with these credentials.
 
-    Raises: Stalled for a certificate of one's own that cannot be used.
+    Raises: Stalled for an invalid client certificate.
     """
     context = ssl.create_default_context(cadata=str(credentials.get("caData") or "") or None)
     if credentials.get("insecure"):
@@ -182,13 +182,14 @@ def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext:
         except ssl.SSLError as error:
             raise Stalled(
                 "InvalidCredentials",
-                "tlsClientCertData and tlsClientCertKey are no certificate and its key in PEM",
+                "tlsClientCertData and tlsClientCertKey must be a certificate and its key "
+                "in PEM format",
             ) from error
     return context
 
 
 def template_of(url: str) -> CredentialTemplate | None:
-    """Return the credential template of a URL: the one with the longest matching prefix on the same server."""
+    """Return the credential template with the longest matching prefix on the same server."""
     wanted = folded_url(url)
     rows = CredentialTemplate.objects.values_list("pk", "url")
     fitting = [(len(u), pk) for pk, u in rows if _begins(wanted, folded_url(u))]
@@ -196,9 +197,9 @@ def template_of(url: str) -> CredentialTemplate | None:
 
 
 def _begins(wanted: str, prefix: str) -> bool:
-    """Return whether a URL begins with a prefix, and names the whole of its server.
+    """Return whether a URL starts with a prefix and has the same server.
 
-    `https://git.example` is no prefix of `https://git.example.thief` or `https://git.example@thief`.
+    `https://git.example` does not match `https://git.example.thief` or `https://git.example@thief`.
     """
     return wanted.startswith(prefix) and _server(wanted) == _server(prefix)
 
@@ -209,7 +210,7 @@ def _server(url: str) -> str:
 
 
 def reader_name(credentials: Mapping[str, Any]) -> str:
-    """Return a name for credentials that tells nothing of them."""
+    """Return an opaque name for credentials."""
     own = {k: credentials[k] for k in IDENTITY if credentials.get(k)}
     text = orjson.dumps(own, option=orjson.OPT_SORT_KEYS, default=str)
     return hmac.digest(settings.SECRET_KEY.encode(), b"git reader" + text, "sha256").hex()[:32]

@@ -1,4 +1,4 @@
-"""Directories of YAML, JSON and Jsonnet files."""
+"""Render directories of YAML, JSON and Jsonnet files."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,8 +22,8 @@ def render(
     """Return the manifests of the files in a folder.
 
     Shapes: `block` is the `directory` block of a source.
-    Raises: ManifestError naming the file and the line; Stalled when there is too much.
-    Source: as Argo CD 3.6: include and exclude globs cross "/", exclude first.
+    Raises: ManifestError naming the file and line; Stalled if a limit is exceeded.
+    Source: as Argo CD 3.6: globs match across "/", and exclude wins.
     """
     manifests: list[Manifest] = []
     total, volume = 0, Volume()
@@ -39,7 +39,8 @@ def render(
         total += len(data)
         if total > settings.MAX_MANIFEST_BYTES:
             raise ManifestError(
-                f"exceeded max combined manifest file size: the files of {path or '.'} are larger than "
+                "exceeded max combined manifest file size: "
+                f"the files of {path or '.'} are larger than "
                 f"{settings.MAX_MANIFEST_BYTES // 1024} KiB together"
             )
         if name.endswith(".jsonnet"):
@@ -57,7 +58,7 @@ def _chooser(block: Mapping[str, Any]) -> Callable[[str], bool]:
         try:
             found[field] = compiled(str(block[field])) if block.get(field) else None
         except GlobError as error:
-            raise ManifestError(f"spec.source.directory.{field} cannot be used: {error}") from error
+            raise ManifestError(f"spec.source.directory.{field} is invalid: {error}") from error
     include, exclude = found["include"], found["exclude"]
     return lambda name: not (exclude and exclude(name)) and (include is None or include(name))
 

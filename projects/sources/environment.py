@@ -1,4 +1,4 @@
-"""The build environment of a source: variables that parameters may use."""
+"""The build environment: variables for the parameters of a source."""
 
 import re
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ _VARIABLE = re.compile(r"\$(\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9
 
 
 def substitute(text: str, environment: Mapping[str, str]) -> str:
-    """Return the text with `$NAME` and `${NAME}` replaced; `$$` is a dollar, unknown names are empty.
+    """Replace `$NAME` and `${NAME}`; `$$` is a dollar sign, unknown variables are empty.
 
-    Raises: ManifestError when that makes it much longer.
+    Raises: ManifestError if the result is much longer.
     """
     left = MOST_GROWTH
 
@@ -24,7 +24,7 @@ def substitute(text: str, environment: Mapping[str, str]) -> str:
         left -= max(0, len(found) - len(match.group()))
         if left < 0:
             raise ManifestError(
-                f"{text[:60]!r}: variables make it more than {MOST_GROWTH:,} characters longer"
+                f"{text[:60]!r}: variables add more than {MOST_GROWTH:,} characters"
             )
         return found
 
@@ -34,7 +34,7 @@ def substitute(text: str, environment: Mapping[str, str]) -> str:
 def build_environment(
     instance: str, namespace: str, project: str, revision: str, source: Mapping[str, object]
 ) -> dict[str, str]:
-    """Return Argo CD's ARGOCD_APP_* variables of one source."""
+    """Return Argo CD's ARGOCD_APP_* variables for a source."""
     return {
         "ARGOCD_APP_NAME": instance,
         "ARGOCD_APP_NAMESPACE": namespace,

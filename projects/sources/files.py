@@ -1,7 +1,7 @@
-"""Files of a source at one revision, read in place, and a record of what was read.
+"""Read the files of a source at one revision, and record what was read.
 
-The record is what makes the render cache exact: the same hashes at another revision mean the
-same manifests, whatever else a commit changed.
+The record makes the render cache exact: if the hashes are the same at another revision, so are the
+manifests, whatever else changed.
 """
 
 import hashlib
@@ -14,22 +14,22 @@ from hub.engine.errors import ManifestError
 
 MAX_LINKS = 16
 MAX_LINK = 4096
-"""Characters of what a link leads to, as on Linux."""
+"""The length limit of a link's target, as on Linux."""
 MAX_FOLDERS = 100
 _LONG_PATH = 256
 _STEPS = 100
-"""Steps of a comparison that take as long as finding a file."""
+"""The number of glob matching steps that cost as much as finding a file."""
 MOST_WALKED = 300_000
-"""Files and folders of one walk: a few trees that name each other make a repository of billions."""
+"""The limit of files and folders of one walk, since a tree may contain another many times."""
 CLUSTER = "#cluster"
-"""Origin of what a render asks of the destination instead of a file."""
+"""The origin of inputs that come from the destination cluster instead of a file."""
 
 
 class Files(Protocol):
-    """A tree of files: of a Git commit or of an unpacked chart."""
+    """A tree of files, from a Git commit or an unpacked chart."""
 
     def entry(self, path: str) -> tuple[int, str] | None:
-        """Return (mode, hash) of a path, None when there is nothing; links are not followed."""
+        """Return (mode, hash) of a path, None if it does not exist; links are not followed."""
 
     def children(self, path: str) -> list[str]:
         """Return the names in a folder."""
@@ -75,9 +75,9 @@ class MemoryFiles:
 
 
 def clean(path: str, base: str = "") -> str:
-    """Return a path from the root in its shortest form.
+    """Normalize a path relative to the root.
 
-    Raises: ManifestError when it leads out of the root.
+    Raises: ManifestError if it leads outside the root.
     """
     joined = posixpath.normpath(
         posixpath.join("/", base, path) if not path.startswith("/") else path
@@ -89,12 +89,12 @@ def clean(path: str, base: str = "") -> str:
     for part in text.split("/"):
         depth += -1 if part == ".." else 0 if part in ("", ".") else 1
         if depth < 0:
-            raise ManifestError(f"{path}: the path leads out of the repository")
+            raise ManifestError(f"{path}: the path leads outside the repository")
     return joined.lstrip("/")
 
 
 def require_shallow(path: str) -> None:
-    """Return if a path is not nested deeper than any repository is.
+    """Check the depth of a path.
 
     Raises: ManifestError.
     """
@@ -103,10 +103,10 @@ def require_shallow(path: str) -> None:
 
 
 class Recorder:
-    """Reads files of several origins and remembers the hash of everything that it was asked for.
+    """Reads files of several origins and records the hash of each.
 
-    Shapes: the origin is "" for the source itself, or the name of a `ref` source; `owner` is the
-        project whose share of the renderers is used.
+    Shapes: an origin is "" for the source itself, or the name of a `ref` source; `owner` is the
+        project (and user) charged for rendering.
     """
 
     def __init__(self, origins: Mapping[str, Files], owner: str = "") -> None:
@@ -116,29 +116,29 @@ class Recorder:
 
     @property
     def inputs(self) -> list[list[str]]:
-        """[origin, path, hash] of what was read; the hash is empty for what was missing."""
+        """The [origin, path, hash] of each input; the hash is empty if it does not exist."""
         return [[origin, path, found] for (origin, path), found in sorted(self._inputs.items())]
 
     def note_capabilities(self, digest: str) -> None:
-        """Remember that the destination's versions were asked for."""
+        """Record that the destination's capabilities are an input."""
         self._inputs[CLUSTER, "capabilities"] = digest
 
     def note_input(self, origin: str, path: str) -> None:
-        """Remember what is there now."""
+        """Record the current hash of a path as an input."""
         self._inputs[origin, path] = hash_of(self._origins[origin], path)
 
     def add_origin(self, origin: str, files: Files) -> None:
-        """Read another tree too, by the name that it is remembered by."""
+        """Add another tree by its origin."""
         self._origins[origin] = files
 
     def has_origin(self, origin: str) -> bool:
-        """Return whether there is a source of this name."""
+        """Return whether there is a tree with this origin."""
         return origin in self._origins
 
     def resolve(self, path: str, origin: str = "") -> str:
-        """Return the path with links followed inside the tree.
+        """Return the path with links resolved inside the tree.
 
-        Raises: ManifestError for a link that leads out, or more than 16 of them.
+        Raises: ManifestError for a link outside the tree, or more than 16 links.
         """
         files = self._origins[origin]
         for _ in range(MAX_LINKS):
@@ -174,7 +174,7 @@ class Recorder:
         return None
 
     def note(self, path: str, origin: str = "") -> str:
-        """Remember a path without reading it, and return its hash, empty when there is nothing."""
+        """Record a path without reading it; return its hash, empty if it does not exist."""
         real = self.resolve(path, origin)
         found = self._origins[origin].entry(real)
         value = found[1] if found else ""
@@ -187,11 +187,11 @@ class Recorder:
         return found is not None and stat.S_ISDIR(found[0])
 
     def exists(self, path: str, origin: str = "") -> bool:
-        """Return whether a file is there, and remember the answer."""
+        """Return whether a path exists, and record the result."""
         return bool(self.note(path, origin))
 
     def read(self, path: str, origin: str = "") -> bytes | None:
-        """Return the content of a file, None when there is none."""
+        """Return the content of a file, None if it does not exist."""
         real = self.resolve(path, origin)
         self.note(real, origin)
         found = self._origins[origin].entry(real)
@@ -202,11 +202,11 @@ class Recorder:
     def walk(
         self, path: str, origin: str = "", *, recurse: bool = True, budget: "Budget | None" = None
     ) -> Iterator[str]:
-        """Yield the files below a folder in order, links to files inside the tree followed.
+        """Yield the files below a folder in order, following links inside the tree.
 
-        The folder itself is what is remembered, so that a new file is noticed.
-        Shapes: `budget` is one that several walks have together.
-        Raises: ManifestError for a link that leads out, or when there are too many files.
+        The folder itself is recorded, so that a new file is noticed.
+        Shapes: `budget` may be shared by several walks.
+        Raises: ManifestError for a link outside the tree, or too many files.
         """
         root = self.resolve(path, origin)
         if recurse:
@@ -216,7 +216,7 @@ class Recorder:
             self._inputs[origin, listing] = hash_of(self._origins[origin], listing)
         budget = budget or Budget(f"the files below {root or '.'}", 0, MOST_WALKED)
         seen, todo = set[str](), [_Folder(root, path)]
-        # Folders that links lead to come last: a file that is below the folder itself has that name.
+        # Linked folders come last: a file that is also below the folder itself keeps that path.
         while todo:
             linked: list[_Folder] = []
             for folder in todo:
@@ -231,7 +231,10 @@ class Recorder:
         seen: set[str],
         budget: "Budget",
     ) -> Iterator[str]:
-        """Yield the files of a folder by the names that they were reached by; without `linked` of it alone."""
+        """Yield the files of a folder by the paths they were reached by.
+
+        Without `linked`, subfolders are skipped.
+        """
         if folder.real in seen:
             return
         require_shallow(folder.real)
@@ -258,9 +261,9 @@ class Recorder:
                 yield from self._walk(inner, origin, linked, seen, budget)
 
     def contents(self, path: str, budget: "Budget", origin: str = "") -> dict[str, bytes]:
-        """Return the files below a folder by their paths in it, links inside the tree as what they lead to.
+        """Return the files below a folder by path, with links inside the tree resolved.
 
-        Raises: ManifestError for a link that leads out, or when it is more than the budget.
+        Raises: ManifestError for a link outside the tree, or if the budget is exceeded.
         """
         root = self.resolve(path, origin)
         self.note(root, origin)
@@ -293,7 +296,7 @@ class Recorder:
 
 
 class _Folder(NamedTuple):
-    """A folder of a tree, and the path that it was reached by, which may lead through links."""
+    """A folder, and the path (possibly through links) that it was reached by."""
 
     real: str
     shown: str
@@ -304,7 +307,7 @@ class _Folder(NamedTuple):
 
 
 class Budget:
-    """How much may be read for one render."""
+    """The limits on files read for one render."""
 
     def __init__(self, what: str, size_bytes: int, entries: int = 20_000) -> None:
         self._what, self._limit = what, size_bytes
@@ -313,23 +316,23 @@ class Budget:
     def spend(self, size: int) -> None:
         """Count the bytes of a file.
 
-        Raises: ManifestError when it is too much.
+        Raises: ManifestError if the limit is exceeded.
         """
         self._bytes += size
         if self._bytes > self._limit:
             raise ManifestError(f"{self._what}: more than {self._limit // 1024**2} MiB, the limit")
 
     def count(self, path: str = "") -> None:
-        """Count a file or folder, one with a long path for several.
+        """Count a file or folder; one with a long path counts several times.
 
-        Raises: ManifestError when there are too many.
+        Raises: ManifestError if the limit is exceeded.
         """
         self._count(1 + len(path) // _LONG_PATH)
 
     def count_steps(self, steps: int) -> None:
-        """Count what a file costs beyond its name: thousands of steps for several files.
+        """Count the glob matching steps for a file, converted to files.
 
-        Raises: ManifestError when there are too many.
+        Raises: ManifestError if the limit is exceeded.
         """
         self._count(steps // _STEPS)
 
@@ -340,9 +343,9 @@ class Budget:
 
 
 def hash_of(files: Files, path: str) -> str:
-    """Return the hash of a path, empty when there is nothing.
+    """Return the hash of a path, empty if it does not exist.
 
-    Shapes: a path that ends in `*` stands for the files directly in a folder.
+    Shapes: a path that ends with `*` stands for the files directly in a folder.
     """
     if not (path == "*" or path.endswith("/*")):
         found = files.entry(path)
@@ -362,9 +365,9 @@ def same_inputs(
     capabilities: str,
     reached: Callable[[str], Files],
 ) -> bool:
-    """Return whether everything that was read then is the same now.
+    """Return whether all recorded inputs are unchanged.
 
-    Shapes: `reached` gives the files of an origin that is no source; its errors go up.
+    Shapes: `reached` returns the files of an origin that is not a source; its errors propagate.
     """
     for origin, path, value in inputs:
         if origin == CLUSTER:

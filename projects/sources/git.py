@@ -1,4 +1,4 @@
-"""Git: ask servers for refs, fetch commits into the hub's copies, which are read in process."""
+"""Git: list the refs of servers, and fetch commits into the hub's local repositories."""
 
 import contextlib
 import fcntl
@@ -60,9 +60,9 @@ _LOCAL_OPTIONS = (
     "-c",
     "core.bigFileThreshold=32m",
 )
-"""What is packed anew is what others have written: large files of theirs are copied, not compared.
+"""Repacking handles untrusted content: large files are stored without delta compression.
 
-What is missing from a copy without files Git would ask its server for, by a way that nobody has looked at.
+Git must not fetch missing objects of a partial clone from a server that was not checked.
 """
 _MOST_REF_NAME = 1000
 _locks: dict[str, threading.Lock] = {}
@@ -78,18 +78,18 @@ class Refs:
 
 
 def repository_key(url: str, credentials: Mapping[str, Any]) -> str:
-    """Return the name under which what a server says is kept for those who ask with these credentials.
+    """Return the key under which a server's responses are stored for these credentials.
 
-    Where a project's own proxy answers, or nobody proves who does, the answer is kept for that project
-    alone: it is neither what others read, nor a reason to give out what they have read.
+    If a project uses its own proxy or the server is not verified, responses are stored for that
+    project alone: others must not read them, and they grant no access to what others have fetched.
     """
     way = credentials.get(OWN_TRANSPORT)
-    # No URL holds a space, so nobody writes one that names another's place.
+    # A URL contains no space, so no URL equals the key of a project.
     return f"{normal_url(url)} {way}" if way else url
 
 
 def url_of_key(place: str) -> str:
-    """Return the URL of a place, in its normal form where that is one of a project's own."""
+    """Return the URL of a key, normalized for the key of a project."""
     return place.partition(" ")[0]
 
 
@@ -100,7 +100,7 @@ def _lock(url: str) -> threading.Lock:
 
 @contextlib.contextmanager
 def exclusive(url: str) -> Iterator[Path]:
-    """Give a local repository to one fetch at a time, in this process and in the others."""
+    """Lock a local repository, across threads and processes, for one fetch at a time."""
     folder = folder_of(url)
     with _lock(url):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -112,9 +112,9 @@ def exclusive(url: str) -> Iterator[Path]:
 
 
 def run_local(*argv: str) -> str:
-    """Return what git says of a folder of the hub, with nobody's credentials, within the limits of any other.
+    """Run git on a local folder without credentials and return its output.
 
-    Raises: Stalled with what went wrong.
+    Raises: Stalled with git's error.
     """
     env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": "/nonexistent"}
     env |= {
@@ -145,9 +145,9 @@ _MOST_MOVES = 1000
 
 
 def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, most: int) -> str:
-    """Return what Git says of a repository, `url` in its arguments replaced by where it has moved to.
+    """Run git for a repository, with `url` in its arguments replaced if it has moved.
 
-    Units: `most` in bytes, the largest file that it writes.
+    Units: `most` in bytes, the size limit of written files.
     """
     check_git_url(url)
     _require_git()
@@ -172,13 +172,13 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, m
         _moves.pop(place, None)
         raise RetryLater(
             "RepositoryUnreachable",
-            f"{redact_text(url)} moves again and again",
+            f"{redact_text(url)} redirects repeatedly",
             timedelta(seconds=60),
         ) from error
 
 
 class _Moved(Exception):
-    """The server answers that the repository is elsewhere."""
+    """The server redirects to another URL."""
 
 
 def _run_at(
@@ -189,20 +189,20 @@ def _run_at(
     own = {**_in_url(here), **with_token(here, credentials)}
     GIT_REQUESTS.labels(kind).inc()
     said = ""
-    # ssh is told one address at a time; where the first does not answer, the next may.
+    # ssh gets one address at a time: if it is unreachable, try the next.
     for place in way.places[:3] if way.scheme == "ssh" else ("",):
         with git_transport.environment(way, own, place) as env:
             output, said = _execute(git_transport.with_limits(plain, most), env)
         if not said:
             return output
         GIT_FAILURES.labels(kind).inc()
-        if not _is_away(said):
+        if not _is_unreachable(said):
             break
     raise _failure(url, said)
 
 
 def _execute(argv: list[str], env: dict[str, str]) -> tuple[str, str]:
-    """Return what Git says, and what it says went wrong, empty when nothing did."""
+    """Run git; return its output and its error, empty if it succeeded."""
     try:
         finished = process.run_own(
             argv, environment=env, timeout=settings.GIT_TIMEOUT.total_seconds()
@@ -213,27 +213,27 @@ def _execute(argv: list[str], env: dict[str, str]) -> tuple[str, str]:
         return "", str(error)
     output = finished.output.decode(errors="replace")
     if finished.code:
-        return output, finished.errors or output or f"git ended with {finished.code}"
+        return output, finished.errors or output or f"git exited with status {finished.code}"
     return output.removesuffix("\n"), ""
 
 
-def _is_away(text: str) -> bool:
+def _is_unreachable(text: str) -> bool:
     return any(
         sign in text for sign in ("Connection refused", "timed out", "unreachable", "No route")
     )
 
 
 def _in_url(url: str) -> dict[str, str]:
-    """Return the credentials that somebody has written into a URL."""
+    """Return the credentials in a URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return {}
-    # A token often comes as the name alone.
+    # A token is often given as the user name alone.
     return {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
 
 
 def _without_password(url: str) -> str:
-    """Return a URL as it may stand in a list of processes."""
+    """Return a URL without credentials, safe to pass as an argument."""
     if not _in_url(url):
         return url
     parts = urlsplit(url)
@@ -244,15 +244,15 @@ _PERMANENT = (
     (
         "could not read Username",
         "AuthenticationRequired",
-        "the repository needs credentials, or has others than these",
+        "the repository requires credentials, or rejects these",
     ),
-    ("Authentication failed", "AuthenticationFailed", "the credentials are refused"),
-    ("Permission denied", "AuthenticationFailed", "the credentials are refused"),
-    ("HTTP code = 401", "AuthenticationFailed", "the credentials are refused"),
+    ("Authentication failed", "AuthenticationFailed", "the credentials are rejected"),
+    ("Permission denied", "AuthenticationFailed", "the credentials are rejected"),
+    ("HTTP code = 401", "AuthenticationFailed", "the credentials are rejected"),
     (
         "The requested URL returned error: 401",
         "AuthenticationFailed",
-        "the credentials are refused",
+        "the credentials are rejected",
     ),
     (
         "The requested URL returned error: 403",
@@ -291,15 +291,15 @@ def _failure(url: str, text: str) -> Exception:
     lines = [line.strip() for line in redact_text(text).splitlines() if line.strip()]
     detail = next((line for line in lines if "fatal" in line), lines[-1] if lines else "no answer")
     detail = detail.strip("'").removeprefix("stderr: ").strip("' ").removeprefix("fatal: ")
-    # Servers say some of it: what no database keeps, or moves the cursor of a terminal, goes.
+    # Part of it is from the server: remove control characters.
     detail = "".join(c if c.isprintable() else " " for c in detail)
     return RetryLater("RepositoryUnreachable", f"{shown}: {detail[:400]}", timedelta(seconds=15))
 
 
 def fetch_refs(url: str, credentials: Mapping[str, Any]) -> Refs:
-    """Return the branches and tags of a repository; annotated tags as the commit they name.
+    """Return the branches and tags of a repository, annotated tags as their commit.
 
-    Raises: RetryLater with what the server said, Invalid for a URL that is not read.
+    Raises: RetryLater with the server's error, Invalid for a refused URL.
     """
     output = _run(
         url,
@@ -314,7 +314,7 @@ def fetch_refs(url: str, credentials: Mapping[str, Any]) -> Refs:
 def _refs_of(output: str, shown: str) -> Refs:
     refs: dict[str, str] = {}
     head = ""
-    # By line ends alone: a name may hold other characters at which Python would begin a line.
+    # Not splitlines: ref names may contain other line separators.
     for line in output.split("\n"):
         value, _, name = line.partition("\t")
         if value.startswith("ref: ") and name == "HEAD":
@@ -330,13 +330,14 @@ def _refs_of(output: str, shown: str) -> Refs:
         if len(refs) > settings.MAX_REFS:
             raise Stalled(
                 "TooManyRefs",
-                f"{shown} has more than {settings.MAX_REFS:,} branches and tags, the limit (HUB_MAX_REFS)",
+                f"{shown} has more than {settings.MAX_REFS:,} branches and tags, "
+                "the limit (HUB_MAX_REFS)",
             )
     return Refs(refs, head)
 
 
 def is_ref_name(text: str) -> bool:
-    """Return whether a text is a name that Git gives to a ref; others come from servers that lie.
+    """Return whether a text is a valid ref name, since servers may send anything.
 
     Source: git-check-ref-format.
     """
@@ -351,17 +352,17 @@ def is_ref_name(text: str) -> bool:
     )
 
 
-# What is fetched stays a pack, which appears whole: unpacked, a commit is there before its trees are.
+# Keep fetched packs: when unpacked, a commit would appear before its trees.
 KEEP_PACKS = ("-c", "fetch.unpackLimit=1")
 
 
 def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
-    """Have a commit with its trees and blobs in the local repository, fetching it if needed.
+    """Ensure that the local repository has a commit with its files, fetching it if needed.
 
-    Raises: RetryLater when the server does not give it.
+    Raises: RetryLater or Stalled if the server does not provide it.
     """
     if not is_commit(commit):
-        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit[:80]!r} is no commit")
+        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit[:80]!r} is not a commit id")
     place = repository_key(url, credentials)
     if has_commit(place, commit):
         return
@@ -383,13 +384,14 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
             fetch_into(folder, url, credentials, [*base, "--depth", "1", "--", url, commit])
         except RetryLater as error:
             if "dumb http" in error.message:
-                # One object at a time, each in a file of its own that nothing bounds.
+                # It fetches single objects into files without a size limit.
                 raise RetryLater(
                     "RepositoryUnreachable",
-                    f"{redact_text(url)} is served as plain files; serve it by git http-backend or ssh",
+                    f"{redact_text(url)} is served as plain files; "
+                    "serve it with git http-backend or ssh",
                     timedelta(seconds=60),
                 ) from error
-            # Old servers give only what a ref names: then the history is needed. Each ref becomes a file.
+            # Old servers only provide refs, so fetch all history; each ref becomes a file.
             fetch_refs(url, credentials)
             fetch_into(folder, url, credentials, [*base, "--", url, *everything])
             require_few_refs(folder, url)
@@ -399,9 +401,9 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
 
 
 def fetch_into(folder: Path, url: str, credentials: Mapping[str, Any], argv: list[str]) -> None:
-    """Fetch into a local repository, which does not grow beyond the limit.
+    """Fetch into a local repository, up to its size limit.
 
-    Raises: RetryLater or Stalled with what the server said.
+    Raises: RetryLater or Stalled with the server's error.
     """
     objects = folder / "objects"
     used = sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
@@ -417,23 +419,25 @@ def fetch_into(folder: Path, url: str, credentials: Mapping[str, Any], argv: lis
 
 
 def _free(folder: Path) -> int:
-    """Return how much of the disk others do not need.
+    """Return the free disk space that may be used, in bytes.
 
-    Raises: RetryLater when that is nothing: repositories that fill it would stop everything else.
+    Raises: RetryLater if there is none, since a full disk would stop the hub.
     """
     free = shutil.disk_usage(folder).free - settings.KEEP_FREE_BYTES
     if free <= 0:
         raise RetryLater(
             "DiskFull",
-            f"nothing is fetched while less than {shown_size(settings.KEEP_FREE_BYTES)} of the hub's disk is free "
-            "(HUB_KEEP_FREE_BYTES); remove copies of repositories that nobody uses, below git in HUB_DATA_DIR",
+            "fetching is paused while less than "
+            f"{shown_size(settings.KEEP_FREE_BYTES)} of the hub's disk is free "
+            "(HUB_KEEP_FREE_BYTES); remove local copies of unused repositories below `git` in "
+            "HUB_DATA_DIR",
             timedelta(minutes=1),
         )
     return free
 
 
 def _clear(folder: Path) -> list[int]:
-    """Remove what a killed process has left behind, which is nobody's; return how large it was."""
+    """Remove temporary files of killed processes; return their sizes."""
     packs = folder / "objects" / "pack"
     left = [path for pattern in ("tmp_*", ".tmp-*") for path in packs.glob(pattern)]
     sizes = [path.stat().st_size for path in left]
@@ -443,7 +447,9 @@ def _clear(folder: Path) -> list[int]:
 
 
 def require_few_refs(folder: Path, url: str) -> None:
-    """Return if no more refs were written than the server said before that it has; those that are too many go.
+    """Check the number of fetched refs, which may exceed what the server listed.
+
+    If there are too many, they are removed.
 
     Raises: Stalled.
     """
@@ -453,7 +459,8 @@ def require_few_refs(folder: Path, url: str) -> None:
         (folder / "refs").mkdir()
         raise Stalled(
             "TooManyRefs",
-            f"{redact_text(url)} has more than {settings.MAX_REFS:,} branches and tags, the limit (HUB_MAX_REFS)",
+            f"{redact_text(url)} has more than {settings.MAX_REFS:,} branches and tags, "
+            "the limit (HUB_MAX_REFS)",
         )
 
 
@@ -462,14 +469,15 @@ _SLACK = 64 * 1024
 
 def _too_large(url: str) -> Stalled:
     return Stalled(
-        "TooLarge", f"{redact_text(url)} is larger than the hub keeps (HUB_MAX_REPOSITORY_BYTES)"
+        "TooLarge",
+        f"{redact_text(url)} is larger than the limit (HUB_MAX_REPOSITORY_BYTES)",
     )
 
 
 def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
-    """Have a commit with everything before it, for those who must look at all of it.
+    """Ensure that the local repository has a commit with its entire history.
 
-    Raises: RetryLater when the server does not give it.
+    Raises: RetryLater if the server does not provide it.
     """
     ensure(url, commit, credentials)
     with exclusive(repository_key(url, credentials)) as folder:
@@ -494,9 +502,9 @@ MAX_PACKS = 40
 
 
 def repack(url: str) -> bool:
-    """Pack a local repository that has grown many packs into one; return whether that was needed.
+    """Repack a local repository with many packs into one; return whether that was needed.
 
-    Everything is kept, referenced or not: shallow fetches leave no refs behind.
+    Unreferenced objects are kept: shallow fetches leave no refs.
     """
     folder = folder_of(url)
     packs = list((folder / "objects" / "pack").glob("*.pack"))

@@ -1,7 +1,7 @@
-"""Read an object of a Git repository within bounds: a pack of a few KiB may hold one of many GiB.
+"""Read objects of a Git repository with limits: a small pack may contain huge objects.
 
-The headers of a pack state the size of each object, of each delta and of what it makes. All of that is added up
-before any of it is unpacked, and no more than one delta is unpacked at a time.
+The headers of a pack have the size of each object and delta, and of the delta's result. They are
+added up before anything is unpacked, and only one delta is unpacked at a time.
 Source: gitformat-pack, "pack-*.pack files have the following format".
 """
 
@@ -20,11 +20,11 @@ from dulwich.repo import Repo
 _OFFSET_DELTA, _NAMED_DELTA = 6, 7
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 _MOST_CHAIN = 4096
-"""As deep as Git makes a chain of deltas."""
+"""The maximum length of a delta chain that Git creates."""
 _MOST_WORK = 16
-"""How many times the limit all steps to an object may make: a chain of fifty of a large file is ordinary."""
+"""All steps to an object may unpack this many times the limit: long delta chains are common."""
 _LINK_BYTES = 1024
-"""What a step is counted as at least: the pack is read at another place."""
+"""The minimum cost of a step, which reads another part of the pack."""
 _HEAD = 1024
 _NAME = 20
 _CHUNK = 64 * 1024
@@ -39,20 +39,20 @@ _UNREADABLE = (
     ArithmeticError,
     AssertionError,
 )
-"""What the library raises for a commit or tag that no Git writes."""
+"""What dulwich raises for an invalid commit or tag."""
 
 
 class TooLarge(Exception):
-    """An object, or what it is made from, is larger than the hub reads."""
+    """An object, or one that it is based on, exceeds the limit."""
 
 
 class Damaged(Exception):
-    """What is stored is no object."""
+    """The stored data is not a valid object."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Where the content of an entry begins in a pack, and how large it is."""
+    """The position and size of an entry's content in a pack."""
 
     at: int
     size: int
@@ -61,10 +61,11 @@ class _Part:
 def read(repo: Repo, name: str, most: int, spend: Callable[[int], None]) -> ShaFile:
     """Return an object of a repository.
 
-    Shapes: `name` in hexadecimal; `spend` counts what several reads make together, and raises when it is too much.
-    Units: `most` in bytes, of the object and of each object and delta that it is made from; all of these
-        together may be 16 times as much.
-    Raises: TooLarge before anything is unpacked, KeyError when it is not there, Damaged.
+    Shapes: `name` is hexadecimal; `spend` counts the bytes of several reads, and raises if they
+        exceed a limit.
+    Units: `most` in bytes, for the object and each object and delta that it is based on; together
+        they may have 16 times as much.
+    Raises: TooLarge before anything is unpacked; KeyError if it does not exist; Damaged.
     """
     try:
         kind, data = _read(repo, name, most, spend)
@@ -74,7 +75,7 @@ def read(repo: Repo, name: str, most: int, spend: Callable[[int], None]) -> ShaF
 
 
 def _parsed(kind: int, data: bytes) -> ShaFile:
-    """Parse it now, so that what is wrong is the error of who reads it and not of who uses it."""
+    """Parse an object completely, so that errors occur here and not at a later access."""
     found = object_class(kind)
     if found is None:
         raise Damaged
@@ -105,7 +106,7 @@ def _read(repo: Repo, name: str, most: int, spend: Callable[[int], None]) -> tup
 def _planned(
     file: BinaryIO, index: Any, offset: int, most: int, spend: Callable[[int], None]
 ) -> tuple[int, _Part, list[_Part]]:
-    """Return the kind of an object, what it begins from, and the deltas, the last one first."""
+    """Return the kind of an object, its base, and its deltas, the last one first."""
     deltas: list[_Part] = []
     total = 0
     for _ in range(_MOST_CHAIN):
@@ -137,7 +138,7 @@ def _require(size: int, total: int, most: int) -> None:
 
 
 def _header(head: bytes) -> tuple[int, int, int]:
-    """Return the kind of an entry, the size of its content, and where that begins."""
+    """Parse an entry's header; return its kind, content size and content position."""
     kind, size, shift, at = head[0] >> 4 & 7, head[0] & 15, 4, 0
     while head[at] & 0x80:
         at += 1
@@ -147,7 +148,7 @@ def _header(head: bytes) -> tuple[int, int, int]:
 
 
 def _distance(head: bytes, at: int) -> tuple[int, int]:
-    """Return how far before an entry its base is, and where what follows begins."""
+    """Parse the offset of an entry's base; return it and the position after it."""
     value = head[at] & 0x7F
     while head[at] & 0x80:
         at += 1
@@ -156,7 +157,7 @@ def _distance(head: bytes, at: int) -> tuple[int, int]:
 
 
 def _stated(packed: bytes) -> tuple[int, int]:
-    """Return the sizes that a delta states: of its base, and of what it makes."""
+    """Return the sizes in a delta's header: of its base and of its result."""
     data = zlib.decompressobj().decompress(packed, 2 * _NAME)
     sizes, value, shift = [], 0, 0
     for byte in data:
@@ -178,7 +179,7 @@ def _made(file: BinaryIO, base: _Part, deltas: list[_Part]) -> bytes:
 
 
 def _unpacked(file: BinaryIO, part: _Part) -> bytes:
-    """Return the content of an entry, which is as large as its header says, and as long as that can be."""
+    """Unpack an entry, whose size must equal its header's."""
     file.seek(part.at)
     reader, left = zlib.decompressobj(), 2 * part.size + _CHUNK
     found = bytearray()

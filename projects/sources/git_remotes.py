@@ -1,7 +1,7 @@
-"""What Git servers last said: refs that all applications share, and whose credentials have read them.
+"""The last known refs of Git servers, shared by all applications, and who may read them.
 
-What one project's credentials may read another's may not: refs and commits that are here already are given only to
-credentials that the server itself has let in within the last hour.
+One project must not read what only another's credentials may: refs and commits that the hub
+already has are only used with credentials that the server accepted within the last hour.
 """
 
 import time
@@ -38,7 +38,7 @@ _MOST_READERS = 50
 _ANSWERED = ("refs", "head", "checked_at", "failures", "error", "due_at")
 _STORED = (*_ANSWERED, "readers", "moved", "moved_at")
 ALL = "*"
-"""Stands for all refs among those that moved."""
+"""Represents all refs in the list of moved ones."""
 _MOST_MOVED = 1000
 _MEMORY_SECONDS = 300.0
 _NAME_SECONDS = 1.0
@@ -48,20 +48,21 @@ _names: dict[tuple[str, str], tuple[float, str, str]] = {}
 
 
 def forget() -> None:
-    """Remember nothing of before, as a process that has just begun."""
+    """Clear all caches."""
     _recent.clear()
     _names.clear()
 
 
 def remote_of(url: str, project: str) -> GitRemote:
-    """Return the row of a Git repository as a project reaches it, made if it is new."""
+    """Return the row of a Git repository for a project, created if needed."""
     return _row(key_of(url, project))
 
 
 def resume_polling(found: Sequence[GitRemote]) -> None:
-    """Poll repositories at the interval from now on, as an application reads them.
+    """Resume polling repositories that an application now uses.
 
-    A check of sources, a set or a preview may have asked them before; without a reader they are left alone for long.
+    A validation, an application set or a preview may have read them before; without an application
+    they are rarely polled.
     """
     interval = settings.POLL_INTERVAL + settings.POLL_JITTER
     later = GitRemote.objects.filter(pk__in=[r.pk for r in found], error="")
@@ -82,12 +83,12 @@ def _row(key: str) -> GitRemote:
 def current_refs(
     url: str, project: str, *, force: bool = False, since: datetime | None = None
 ) -> GitRemote:
-    """Return the refs of a repository, asked anew when they are old or these credentials have not been let in.
+    """Return the refs of a repository, polled if stale or not proved for these credentials.
 
-    With `force` they must be newer than `since`, the moment at which somebody asked, or than now:
-    many applications that are refreshed together then ask the server once. Without it `since` counts too, but a
-    server that failed is left alone until it is due.
-    Raises: RetryLater with what the server said.
+    With `force` they must be newer than `since`, the time of the request, or than now, so that
+    many applications refreshed together poll the server once. Without it `since` counts too, but
+    a server that failed is not polled before its retry time.
+    Raises: RetryLater with the server's error.
     """
     who, key = _asked_as(url, project)
     remote = _row(key)
@@ -109,10 +110,10 @@ def _oldest(now: datetime, since: datetime | None) -> datetime:
 
 
 def require_reader(url: str, project: str, credentials: Mapping[str, Any]) -> None:
-    """Return if these credentials may have what is here of a repository already.
+    """Check that these credentials may read what the hub already has of a repository.
 
-    A server that is away for a while takes nothing from those whom it has let in before.
-    Raises: RetryLater, Stalled or Invalid with what the server said.
+    If the server is temporarily unreachable, credentials that it accepted before stay valid.
+    Raises: RetryLater, Stalled or Invalid with the server's error.
     """
     who, key = reader_name(credentials), _key(url, credentials)
     place = (key, who)
@@ -130,14 +131,14 @@ def require_reader(url: str, project: str, credentials: Mapping[str, Any]) -> No
 
 
 def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
-    """Ask the server for the refs, and store what it said, good or bad."""
+    """Fetch the refs from the server, and store the result or the error."""
     now = timezone.now()
     credentials = credentials_for(url, project)
     who = reader_name(credentials)
     if _key(url, credentials) != remote.url:
         raise RetryLater(
             "CredentialsChanged",
-            "the project asks for this repository in another way now",
+            "the project's credentials for this repository have changed",
             timedelta(seconds=1),
         )
     try:
@@ -151,20 +152,20 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
 
 
 def _store(remote: GitRemote, found: git.Refs, who: str, asked_at: datetime) -> None:
-    """Store the refs of a server. This is the only place that does, so whoever learns of new ones hands them on.
+    """Store the refs of a server, and notify their readers of changes.
 
-    What moved is stored with them, and only forgotten once all who read it are due: a worker that dies
-    between the two swallows no commit.
+    All changes pass here. Moved refs are stored until all readers are enqueued, so that a worker
+    that dies in between loses no commit.
     """
     known = GitRemote.objects.select_for_update().get(pk=remote.pk)
     remote.refs, remote.head, remote.checked_at = found.refs, found.head, asked_at
     if known.checked_at and known.checked_at > asked_at:
-        # Somebody who asked later was answered sooner.
+        # A later poll finished first: keep its result.
         remote.refs, remote.head, remote.checked_at = known.refs, known.head, known.checked_at
     moved = _moved(known, remote)
     if moved or known.error:
         names = {*(known.moved or ()), *moved}
-        # Of very many all count as moved, so that the row stays small.
+        # Beyond a limit all refs count as moved, so that the row stays small.
         remote.moved = sorted(names) if len(names) <= _MOST_MOVED else [ALL]
         remote.moved_at = timezone.now()
         wake(TaskName.PROJECTS_HAND_ON, remote.pk, priority=1)
@@ -177,14 +178,17 @@ def _store(remote: GitRemote, found: git.Refs, who: str, asked_at: datetime) -> 
 
 
 def _moved(before: GitRemote, after: GitRemote) -> set[str]:
-    """Return the refs that name another commit than before, or none."""
+    """Return the refs that changed or were deleted."""
     names = before.refs.keys() | after.refs.keys()
     moved = {name for name in names if before.refs.get(name) != after.refs.get(name)}
     return moved | {"HEAD"} if before.head != after.head else moved
 
 
 def polling_project(remote: GitRemote, url: str, projects: Sequence[str]) -> str:
-    """Return the project whose credentials ask for all: one that the server has let in, else one that it has not refused."""
+    """Return the project whose credentials are used for polling.
+
+    It is one whose credentials the server accepted, else one that it has not rejected.
+    """
     now = timezone.now()
     if len(projects) == 1:
         return projects[0]
@@ -195,11 +199,11 @@ def polling_project(remote: GitRemote, url: str, projects: Sequence[str]) -> str
 
 
 def _failed(remote: GitRemote, who: str, error: Exception, now: datetime) -> None:
-    # While the server was asked another project may have been let in.
+    # Another project may have been accepted in the meantime.
     remote.refresh_from_db(fields=["readers"])
     refused = getattr(error, "reason", "") in _REFUSED
     if refused and any(w != who and _is_proved(remote, w, now) for w in remote.readers):
-        # It is these credentials that are wrong: those who are let in do not suffer from them.
+        # Only these credentials are rejected: do not block the other projects.
         until = now + _REFUSED_FOR
         remote.due_at = max(remote.due_at, now + FAILURE_BACKOFF.delay(0))
     else:
@@ -213,12 +217,12 @@ def _failed(remote: GitRemote, who: str, error: Exception, now: datetime) -> Non
 
 
 def _is_of_others(remote: GitRemote, who: str) -> bool:
-    """Return whether what went wrong is that the server refused other credentials than these."""
+    """Return whether the error is that the server rejected other credentials."""
     return any(w != who and e.get("error") == remote.error for w, e in remote.readers.items())
 
 
 def retry_with_changed_credentials(urls: QuerySet[GitRemote]) -> None:
-    """Ask again the repositories whose credentials somebody changed: who was refused may be let in now."""
+    """Poll repositories whose credentials changed, since they may be accepted now."""
     _names.clear()
     for remote in urls:
         kept = {who: entry for who, entry in remote.readers.items() if entry.get("at")}
@@ -226,9 +230,10 @@ def retry_with_changed_credentials(urls: QuerySet[GitRemote]) -> None:
 
 
 def _asked_as(url: str, project: str) -> tuple[str, str]:
-    """Return the name of a project's credentials, and that of the row for them.
+    """Return the opaque name of a project's credentials, and the key of their row.
 
-    They are kept for a moment: a commit asks for hundreds of applications. An old name does no harm: it is not known, so the server is asked with the credentials as they are.
+    They are cached briefly, since a commit triggers hundreds of lookups. A stale name is harmless:
+    it is unknown, so the server is polled with the current credentials.
     """
     place, now = (url, project), time.monotonic()
     until, name, key = _names.get(place, (0.0, "", ""))
@@ -242,7 +247,7 @@ def _asked_as(url: str, project: str) -> tuple[str, str]:
 
 
 def key_of(url: str, project: str) -> str:
-    """Return the URL of the row that has what a server says to a project."""
+    """Return the key of the row with a server's refs for a project."""
     return _asked_as(url, project)[1]
 
 

@@ -1,6 +1,7 @@
-"""How Git gets to a server: to the addresses that were looked at, with whose credentials, within which limits.
+"""Connect Git to a server: checked addresses, credentials, TLS, SSH and limits.
 
-Git and ssh resolve names by themselves. Here the name is resolved, and they are told what came out.
+Git and ssh would resolve names themselves, so the hub resolves and checks them and passes on the
+addresses.
 """
 
 import base64
@@ -24,12 +25,12 @@ from projects.sources.git_urls import PORTS, parse
 _REFS = "/info/refs?service=git-upload-pack"
 _HOPS = 5
 _MEMORY_KIB = 4 * 1024**2
-"""What one Git process may map; packs are mapped in windows, so that this is no limit of their size."""
+"""The address space of a Git process; packs are mapped in windows, so it does not limit them."""
 _LIMITED = 'ulimit -f "$1" && ulimit -v "$2" && shift 2 && exec "$@"'
 _SSH = {
     "BatchMode": "yes",
     "ConnectTimeout": "10",
-    # Nobody's configuration counts, and no keys of the hub's own user.
+    # Ignore all configuration and keys of the hub's user.
     "IdentitiesOnly": "yes",
     "IdentityAgent": "none",
     "GlobalKnownHostsFile": "/dev/null",
@@ -49,22 +50,22 @@ _SSH = {
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How to get to the server of a repository."""
+    """How to connect to the server of a repository."""
 
     scheme: str
     host: str = ""
     port: int = 0
     places: tuple[str, ...] = ()
-    """The addresses that were looked at, empty where a proxy finds the server."""
+    """The checked addresses, empty if a proxy resolves the name."""
     proxy: str = ""
     user: str = ""
-    """Who signs in by ssh, empty for nobody in particular."""
+    """The ssh user, empty for the default."""
 
 
 def transport_for(url: str, credentials: Mapping[str, Any]) -> Transport:
-    """Return how to get to a repository.
+    """Return how to connect to a repository.
 
-    Raises: Invalid for a server that is refused, RetryLater when its name does not resolve.
+    Raises: Invalid for a refused address, RetryLater if the name cannot be resolved.
     """
     found = parse(url)
     scheme, host, port = found.scheme, found.host, found.port
@@ -78,7 +79,7 @@ def transport_for(url: str, credentials: Mapping[str, Any]) -> Transport:
 
 
 def _with_port(proxy: str) -> str:
-    """Return the URL of a proxy with its port: without one programs take different ones."""
+    """Return a proxy URL with an explicit port, since programs differ in the default."""
     parts = urlsplit(proxy)
     if parts.port:
         return proxy
@@ -87,9 +88,9 @@ def _with_port(proxy: str) -> str:
 
 
 def with_limits(argv: list[str], file_bytes: int) -> list[str]:
-    """Return a command that writes no file larger than that.
+    """Wrap a command so that it cannot write a file larger than `file_bytes`.
 
-    The limits are those of the process that is started: the hub itself keeps its own.
+    The limits apply only to the started process, not to the hub.
     """
     blocks = max(1, file_bytes // 512)
     return ["sh", "-c", _LIMITED, "sh", str(blocks), str(_MEMORY_KIB), *argv]
@@ -99,9 +100,9 @@ def with_limits(argv: list[str], file_bytes: int) -> list[str]:
 def environment(
     way: Transport, credentials: Mapping[str, Any], place: str = ""
 ) -> Iterator[dict[str, str]]:
-    """Give the variables of a Git process; credentials and certificates are in a folder that goes with it.
+    """Yield the environment of a Git process, with credentials in a temporary folder.
 
-    By ssh it connects to `place`, which is one of the addresses.
+    Over ssh it connects to `place`, one of the addresses.
     """
     with tempfile.TemporaryDirectory(prefix="git-") as text:
         home = Path(text)
@@ -114,13 +115,13 @@ def environment(
             "core.attributesFile": "/dev/null",
             "maintenance.auto": "false",
             "submodule.recurse": "false",
-            # What a server offers instead of answering is not fetched from elsewhere.
+            # Do not fetch bundles from other URLs that a server advertises.
             "transfer.bundleURI": "false",
             "fetch.writeCommitGraph": "false",
             "pack.threads": "1",
             "core.packedGitWindowSize": "64m",
             "core.packedGitLimit": "512m",
-            # A redirect is looked at by the hub before Git goes there.
+            # The hub checks redirects before Git follows them.
             "http.followRedirects": "false",
         }
         env = {
@@ -139,7 +140,7 @@ def environment(
         if way.scheme in ("http", "https"):
             _write_config(home / ".gitconfig", _http_config(way, credentials, home))
             if credentials.get("caData"):
-                # By the environment: there it wins over what the hub's machine sets for all.
+                # As a variable, which overrides the system's configuration.
                 authorities = _private(home / "authorities", str(credentials["caData"]))
                 env["GIT_SSL_CAINFO"] = str(authorities)
         elif way.scheme == "ssh":
@@ -152,11 +153,11 @@ def environment(
 
 
 def _write_config(path: Path, config: Mapping[str, str]) -> None:
-    """Write settings of git into a file that only the hub reads.
+    """Write git settings, including credentials, to a private file.
 
-    Credentials travel there: never in argv, in a stored URL, or in an environment, which every
-    helper of git inherits.
-    Raises: Stalled for a value that would begin another line.
+    Credentials must not be in arguments, in a stored URL, or in the environment, which every helper
+    of git inherits.
+    Raises: Stalled for a value with line breaks or control characters.
     """
     lines = []
     for name, value in config.items():
@@ -191,7 +192,7 @@ def _http_config(way: Transport, credentials: Mapping[str, Any], home: Path) -> 
 
 
 def _pin(way: Transport) -> str:
-    """Return what libcurl is told of the host that it connects to: the proxy where there is one."""
+    """Return the addresses for libcurl to connect to: the proxy's if there is one."""
     host, port, places = way.host, way.port, way.places
     if way.proxy:
         parts = urlsplit(way.proxy)
@@ -208,8 +209,8 @@ def _private(path: Path, content: str) -> Path:
 
 
 def _ssh_command(way: Transport, credentials: Mapping[str, Any], home: Path, place: str) -> str:
-    # The address is where it goes, the name is whose key is expected there. What comes first counts, so that it is
-    # the same whatever Git reads in the URL.
+    # Connect to the checked address, but expect the host key of the name. The first value of an
+    # option wins, so these override whatever Git derives from the URL.
     host = way.host.lower()
     alias = host if way.port == PORTS["ssh"] else f"[{host}]:{way.port}"
     options = {**_SSH, "HostName": place, "Port": str(way.port), "HostKeyAlias": alias}
@@ -227,10 +228,11 @@ def _ssh_command(way: Transport, credentials: Mapping[str, Any], home: Path, pla
 
 
 def resolve_move(url: str, credentials: Mapping[str, Any]) -> str:
-    """Return where a repository is that its server says has moved.
+    """Follow the redirects of a repository; return its final URL.
 
-    Every hop is looked at, and credentials go to no other server than that of the URL.
-    Raises: Invalid and RetryLater for a place where the hub does not connect, Stalled for one that is no repository.
+    Every hop is checked, and credentials are only sent to the original server.
+    Raises: Invalid and RetryLater for an address that the hub must not connect to, Stalled if the
+        target is not a repository.
     """
     here, asked = url, url.rstrip("/") + _REFS
     for _ in range(_HOPS):
@@ -240,15 +242,15 @@ def resolve_move(url: str, credentials: Mapping[str, Any]) -> str:
         if not target:
             return here
         asked = joined(asked, target, f"repoURL: {redact_text(url)}")
-        check_url(asked, f"repoURL: {redact_text(url)} redirects to a place that is refused")
+        check_url(asked, f"repoURL: {redact_text(url)} redirects to a refused address")
         if urlsplit(url).scheme == "https" and urlsplit(asked).scheme != "https":
-            raise Invalid(f"repoURL: {redact_text(url)} redirects to a place without https")
+            raise Invalid(f"repoURL: {redact_text(url)} redirects from https to http")
         if not asked.endswith(_REFS):
             raise Stalled(
-                "RepositoryMoved", f"{redact_text(url)} redirects to what is no repository"
+                "RepositoryMoved", f"{redact_text(url)} redirects to a URL that is not a repository"
             )
         here = asked.removesuffix(_REFS)
-    raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too often")
+    raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too many times")
 
 
 def _location(url: str, credentials: Mapping[str, Any]) -> str:
@@ -267,17 +269,17 @@ def _location(url: str, credentials: Mapping[str, Any]) -> str:
             return str(answer.headers.get("location", "")) if answer.is_redirect else ""
     except http.HTTPError as error:
         raise RetryLater(
-            "RepositoryUnreachable", f"{redact_text(url.removesuffix(_REFS))} does not answer"
+            "RepositoryUnreachable", f"{redact_text(url.removesuffix(_REFS))} does not respond"
         ) from error
 
 
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})")
 OLDEST = (2, 37)
-"""The first Git that can be told the address of a server (http.curloptResolve)."""
+"""The first version of Git with http.curloptResolve, which sets a server's address."""
 
 
 def require_version(said: str) -> None:
-    """Return if a Git of this version keeps to the addresses that it is told; an older one would ask again.
+    """Check that Git is recent enough to connect only to given addresses.
 
     Raises: Stalled.
     """
@@ -285,5 +287,5 @@ def require_version(said: str) -> None:
     if not found or (int(found[1]), int(found[2])) < OLDEST:
         raise Stalled(
             "ToolMissing",
-            f"git {OLDEST[0]}.{OLDEST[1]} or newer is needed on the hub, it has {said[:40]}",
+            f"the hub requires git {OLDEST[0]}.{OLDEST[1]} or newer, it has {said[:40]}",
         )

@@ -1,4 +1,4 @@
-"""The files of a commit, read in place from the hub's copy of a repository."""
+"""The files of a commit, read directly from the hub's local repository."""
 
 import functools
 import stat
@@ -21,13 +21,13 @@ _MOST_PATH = 4096
 _KEPT_BYTES = 128 * 1024**2
 _KEPT_CHARACTERS = 16 * 1024**2
 _ENTRY_BYTES = 320
-"""What an entry takes of memory beside its name."""
+"""The memory use of an entry without its name."""
 _PARSED = 20
-"""How many times as long as unpacking a byte it takes to read one of a tree."""
+"""The cost of parsing a byte of a tree, relative to unpacking it."""
 
 
 class _Kept:
-    """The trees that were read last, as many as fit."""
+    """A cache of recently read trees."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most, self._held = most_bytes, 0
@@ -74,7 +74,7 @@ class GitFiles:
     def entry(self, path: str) -> tuple[int, str] | None:
         """Return (mode, hash) of a path.
 
-        Raises: ManifestError for one that is longer or deeper than any repository has.
+        Raises: ManifestError for a path that is too long or too deep.
         """
         if not path:
             return stat.S_IFDIR, self._root
@@ -98,7 +98,7 @@ class GitFiles:
         data = bytes(read_object(self._url, found[1], self._work, path).as_raw_string())
         if data.startswith(_LFS) and path.endswith(_READ):
             raise ManifestError(
-                f"{path} is kept in Git LFS, which this hub does not read: keep it in Git itself"
+                f"{path} is stored in Git LFS, which is not supported: store it in Git itself"
             )
         return data
 
@@ -107,7 +107,7 @@ class GitFiles:
         return _entries(self._url, tree, self._work) if tree else None
 
     def _hash(self, path: str) -> str:
-        """Return the tree of a folder, empty when there is none; the trees themselves are kept for all together."""
+        """Return the tree of a folder, empty if it does not exist."""
         asked, known = [], path
         while known and known not in self._folders:
             asked.append(known)
@@ -146,11 +146,12 @@ def _entries(url: str, tree: str, work: ReadBudget) -> Entries:
 
 
 def entries_of(data: bytes, what: str) -> dict[str, tuple[int, str]]:
-    """Return (mode, hash) of each name of a tree, counted while they are read.
+    """Parse a tree into (mode, hash) by name, with a limit of entries.
 
-    Shapes: `what` is how an error names it.
-    Raises: ManifestError for one that no Git writes, or that has too many.
-    Source: gitformat-pack; an entry is its mode in octal, a space, its name, a zero byte, 20 bytes of the hash.
+    Shapes: `what` names the tree in errors.
+    Raises: ManifestError for an invalid tree, or too many entries.
+    Source: gitformat-pack; an entry is its mode in octal, a space, its name, a zero byte, and
+        20 bytes of the hash.
     """
     entries: dict[str, tuple[int, str]] = {}
     at = count = 0
@@ -164,7 +165,7 @@ def entries_of(data: bytes, what: str) -> dict[str, tuple[int, str]]:
             raise ManifestError(f"{what} is damaged, or has a name of more than {_MOST_NAME} bytes")
         name = data[space + 1 : end].decode(errors="replace")
         if name in ("", ".", "..") or "/" in name:
-            # Git writes no such tree; a server that sends one wants a reader to leave the folder.
+            # Git never creates such a tree; a server that sends one attempts path traversal.
             raise ManifestError(f"{what} has an entry named {name!r}")
         entries[name] = (int(data[at:space], 8), data[end + 1 : end + 21].hex())
         at = end + 21

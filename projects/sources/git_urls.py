@@ -1,7 +1,7 @@
-"""What the URL of a Git repository means: read once, and refused where Git, ssh or curl could read it otherwise.
+"""Parse Git URLs, and refuse those that Git, ssh or curl could interpret differently.
 
-Who checks where a connection goes, and who is told to connect, have it from here.
-Source: git-clone, "Git URLs"; RFC 3986 for those with a scheme.
+The check of a connection and the connection itself both use the result.
+Source: git-clone, "Git URLs"; RFC 3986 for URLs with a scheme.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from hub.engine.errors import Invalid
 PORTS = {"https": 443, "http": 80, "ssh": 22}
 _MOST = 2048
 _USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+-]*\Z")
-# A name with a colon, a slash or a second @ before the path is read in one way by Git and in another by ssh.
+# Git and ssh disagree on names with a colon, a slash or a second @ before the path.
 _SCP = re.compile(
     r"(?:([A-Za-z0-9_.][A-Za-z0-9_.+-]*)@)?"
     r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?):(?!//)([^-].*)\Z"
@@ -34,17 +34,17 @@ class GitURL:
 
     scheme: str
     host: str = ""
-    """A name or an address without brackets, as it is written."""
+    """A name or an address without brackets."""
     port: int = 0
     user: str = ""
-    """Who signs in by ssh; those of https are credentials, which Git gets in another way."""
+    """The ssh user; the user of an https URL is part of its credentials."""
     path: str = ""
 
 
 def parse(url: str, field: str = "repoURL") -> GitURL:
-    """Return the parts of a Git URL.
+    """Parse a Git URL.
 
-    Raises: Invalid naming the field: other schemes, options in disguise, what programs read differently.
+    Raises: Invalid naming the field, for other schemes, options and ambiguous URLs.
     """
     if not url or url.startswith("-") or _is_odd(url) or "::" in url.partition("/")[0]:
         raise Invalid(f"{field}: {redact_text(url)!r} is not a repository URL")
@@ -52,11 +52,11 @@ def parse(url: str, field: str = "repoURL") -> GitURL:
     if not separator:
         return _scp(url, field)
     if scheme not in (*PORTS, "file"):
-        raise Invalid(f"{field}: {redact_text(scheme)}:// is not read; use https:// or ssh://")
+        raise Invalid(f"{field}: {redact_text(scheme)}:// is not supported; use https:// or ssh://")
     authority, slash, path = rest.partition("/")
     if scheme == "file":
         if authority or "%" in path:
-            raise Invalid(f"{field}: {redact_url(url)!r} names no folder; write file:///folder")
+            raise Invalid(f"{field}: {redact_url(url)!r} has no folder; write file:///folder")
         return GitURL(scheme, path=slash + path)
     if scheme != "ssh" and "#" in path:
         raise Invalid(f"{field}: {redact_url(url)!r} is not a repository URL: it has a '#'")
@@ -75,7 +75,8 @@ def _scp(url: str, field: str) -> GitURL:
     found = _SCP.match(url)
     if not found or (not found[1] and "@" in found[3]):
         raise Invalid(
-            f"{field}: {redact_text(url)!r} is not a repository URL; write https://… or git@host:path"
+            f"{field}: {redact_text(url)!r} is not a repository URL; "
+            "write https://… or git@host:path"
         )
     return GitURL("ssh", found[2], PORTS["ssh"], found[1] or "", found[3])
 
@@ -83,11 +84,13 @@ def _scp(url: str, field: str) -> GitURL:
 def _check_user(user: str, at: str, scheme: str, url: str, field: str) -> None:
     if scheme == "ssh" and at and not _USER.match(user):
         raise Invalid(
-            f"{field}: {redact_url(url)!r} has a user that is no plain name; a password or key belongs to the repository's credentials"
+            f"{field}: {redact_url(url)!r} has an invalid user name; "
+            "a password or key belongs in the repository's credentials"
         )
     if "@" in user or any(c in user for c in "[]?#"):
         raise Invalid(
-            f"{field}: {redact_url(url)!r} has credentials that are not percent-encoded; give them to the repository instead"
+            f"{field}: {redact_url(url)!r} has credentials that are not percent-encoded; "
+            "set them on the repository instead"
         )
 
 
@@ -97,11 +100,11 @@ def _at(scheme: str, place: str, user: str, path: str, shown: tuple[str, str]) -
         raise Invalid(f"{field}: {redact_url(url)!r}: write the host in ASCII (xn--…)")
     found = _PLACE.match(place)
     if not found or (found[2] and not _is_ipv6(found[2])):
-        what = "has no host" if not place else "is not a repository URL: its host or port is none"
+        what = "is not a repository URL: its host or port is invalid" if place else "has no host"
         raise Invalid(f"{field}: {redact_url(url)!r} {what}")
     port = int(found[3] or PORTS[scheme])
     if port > 65535:
-        raise Invalid(f"{field}: {redact_url(url)!r} names no port of 1 to 65535")
+        raise Invalid(f"{field}: {redact_url(url)!r} has an invalid port: use 1 to 65535")
     return GitURL(scheme, found[1] or found[2], port, user, path)
 
 
@@ -113,15 +116,13 @@ def _is_ipv6(text: str) -> bool:
 
 
 def check_git_url(url: str, field: str = "repoURL") -> None:
-    """Return if a Git URL is one that the hub reads.
+    """Check that the hub may read a Git URL.
 
-    Raises: Invalid naming the field: as `parse`, and local paths outside the allowed folder.
+    Raises: Invalid naming the field, as `parse` and for local paths outside the allowed folder.
     """
     found = parse(url, field)
     if found.scheme != "file":
         return
     root = settings.LOCAL_REPOSITORIES
     if not root or not Path(found.path).resolve().is_relative_to(Path(root).resolve()):
-        raise Invalid(
-            f"{field}: repositories on this machine are not read; serve it over https or ssh"
-        )
+        raise Invalid(f"{field}: local repositories are not allowed; serve it over https or ssh")

@@ -1,4 +1,4 @@
-"""Helm charts: values in their order, rendered in the rendering process."""
+"""Render Helm charts: collect values and parameters, and call the rendering process."""
 
 import hashlib
 import posixpath
@@ -32,7 +32,7 @@ _RELEASE = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a chart is rendered for."""
+    """The release that a chart is rendered for."""
 
     name: str
     namespace: str
@@ -41,7 +41,7 @@ class Release:
 
     @property
     def digest(self) -> str:
-        """Digest of what a chart can see of its destination."""
+        """The digest of the destination's capabilities."""
         return capabilities_digest(self.kube_version, self.api_versions)
 
 
@@ -70,14 +70,16 @@ def render(
 ) -> list[Manifest]:
     """Return the manifests of a chart.
 
-    Shapes: `block` is the `helm` block of a source; value files may name a `ref` source with `$name/`.
-    Raises: ManifestError with Helm's words; Stalled when it takes too long.
+    Shapes: `block` is the `helm` block of a source; value files may refer to a `ref` source as
+        `$name/`.
+    Raises: ManifestError with Helm's message; Stalled after a timeout.
     Source: as Argo CD 3.6: chart values < valueFiles < values or valuesObject < parameters.
     """
     name = str(block.get("releaseName") or release.name)
     if len(name) > 53 or not _RELEASE.match(name):
         raise ManifestError(
-            f"helm.releaseName: {name!r} is no valid release name (at most 53 of a-z, 0-9, - and .)"
+            f"helm.releaseName: {name!r} is not a valid release name "
+            "(at most 53 of a-z, 0-9, - and .)"
         )
     budget = Budget("the files of values", settings.MAX_MANIFEST_BYTES * 4)
     request: dict[str, Any] = {
@@ -105,7 +107,8 @@ def render(
     _check_kube_version(rendered["metadata"], request["kubeVersion"])
     if rendered["missing"]:
         raise ManifestError(
-            f"found in Chart.yaml, but missing in charts/ directory: {', '.join(rendered['missing'])}"
+            "found in Chart.yaml, but missing in charts/ directory: "
+            f"{', '.join(rendered['missing'])}"
         )
     return _manifests(rendered, skip_tests=bool(block.get("skipTests")))
 
@@ -115,9 +118,8 @@ def _call(request: dict[str, Any], folder: Path, owner: str) -> dict[str, Any]:
     try:
         return dict(renderer.call(request, timeout=timeout, owner=owner, folder=folder))
     except WorkerError as error:
-        raise ManifestError(
-            f"helm template failed: {without_file_contents(str(error).replace(f'{folder}/', ''))[:800]}"
-        ) from error
+        message = without_file_contents(str(error).replace(f"{folder}/", ""))[:800]
+        raise ManifestError(f"helm template failed: {message}") from error
 
 
 def _check_kind(metadata: Mapping[str, Any]) -> None:
@@ -153,7 +155,7 @@ def _values(
         for origin, place, shown in _value_files(files, path, block, environment)
     ]
     if block.get("valuesObject") is not None:
-        # As an object: YAML would have to be written so that Go's reader takes each text for one.
+        # Passed as an object, since YAML text might change its types in Go's parser.
         texts.append(block["valuesObject"])
     elif block.get("values"):
         texts.append(str(block["values"]))
@@ -169,7 +171,7 @@ def _value_file(
     budget: Budget,
     field: str = "helm.valueFiles",
 ) -> str:
-    # One file may be named by many spellings, and many names of a tree may be one file.
+    # Count each use: one file may be named in many ways.
     budget.count()
     data = remote.read(files, shown) if origin == "url" else files.read(place, origin)
     if data is None:
@@ -211,7 +213,7 @@ def _value_files(
 
 
 def substitute_ref(text: str, environment: Mapping[str, str], files: Recorder) -> str:
-    """Return a path with build variables replaced, a leading `$ref/` kept."""
+    """Replace build variables in a path, but keep a leading `$ref/`."""
     head, separator, rest = text.partition("/")
     if head.startswith("$") and separator and files.has_origin(head[1:]):
         return f"{head}/{substitute(rest, environment)}"
@@ -223,9 +225,9 @@ def substitute_ref(text: str, environment: Mapping[str, str], files: Recorder) -
 
 
 def locate(files: Recorder, path: str, name: str) -> tuple[str, str]:
-    """Return (origin, path from its root) of a file that a source names.
+    """Return the origin and path of a file that a source refers to.
 
-    Raises: ManifestError when it leads out of its repository.
+    Raises: ManifestError if it is outside its repository.
     """
     head, _, rest = name.partition("/")
     if head.startswith("$") and files.has_origin(head[1:]):
@@ -246,7 +248,8 @@ def _is_url(name: str) -> bool:
 def _check_scheme(url: str) -> None:
     if url.partition("://")[0].lower() not in settings.HELM_VALUES_SCHEMES:
         raise ManifestError(
-            f"helm.valueFiles: the scheme of {url} is not allowed; allowed are {', '.join(settings.HELM_VALUES_SCHEMES)}"
+            f"helm.valueFiles: the scheme of {url} is not allowed; "
+            f"allowed are {', '.join(settings.HELM_VALUES_SCHEMES)}"
         )
 
 
@@ -256,9 +259,7 @@ def _expand(files: Recorder, origin: str, pattern: str, budget: Budget) -> list[
     try:
         check_path(pattern)
     except GlobError as error:
-        raise ManifestError(
-            f'values file glob "{pattern[:200]}" cannot be used: {error}'
-        ) from error
+        raise ManifestError(f'values file glob "{pattern[:200]}" is invalid: {error}') from error
     found = []
     for path in files.walk(root, origin, budget=budget):
         budget.count_steps(path_steps(pattern, path))
@@ -315,7 +316,7 @@ def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifes
         try:
             documents = parse_yaml(text, volume)
         except ManifestError as error:
-            raise ManifestError(f"{name}: the template gives no valid YAML: {error}") from error
+            raise ManifestError(f"{name}: the template renders invalid YAML: {error}") from error
         manifests += manifests_from([d for d in documents if isinstance(d, dict)], name)
     if skip_tests:
         manifests = [
@@ -327,9 +328,9 @@ def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifes
 
 
 def _as_helm_prints(text: str) -> str:
-    """Return the documents of a template as Helm prints them: without blanks around each, ended by a newline.
+    """Format a template's documents as Helm prints them: trimmed, with a final newline.
 
-    A block of text at the end of a document ends in the newline that Helm adds.
+    A block scalar at the end of a document includes the newline that Helm adds.
     """
     documents = (document.strip() for document in _SEPARATOR.split(text.strip()))
     return "".join(f"---\n{document}\n" for document in documents if document)

@@ -1,9 +1,10 @@
-"""Whole numbers of Helm parameters, in charts whose values come as JSON.
+"""Keep integer Helm parameters integers, although values are passed as JSON.
 
-`--set port=444` gives templates a whole number, a value file gives them a float: it prints as 2.0240115e+07, is no
-`%d` and equals no 444. The library takes values as JSON alone, where every number is a float. So a whole number of a
-parameter travels as text behind a mark that nobody can guess, and a template that Helm runs before all others makes
-numbers of such texts, in place. Schemas are checked before, on the numbers themselves.
+With `--set port=444` templates see an integer, with a value file a float, which prints as
+2.0240115e+07, does not match `%d` and does not equal 444. The library only takes values as JSON, in
+which all numbers become floats. So an integer parameter is passed as text with an unguessable
+prefix, and a template that Helm runs first converts it in place. Schemas are checked before that,
+on the numbers themselves.
 """
 
 import base64
@@ -22,7 +23,9 @@ _TEMPLATE = """
 {{- $map := .v -}}
 {{- range $key, $value := $map -}}
 {{- if kindIs "string" $value -}}
-{{- if hasPrefix "MARK" $value -}}{{- $_ := set $map $key (int64 (trimPrefix "MARK" $value)) -}}{{- end -}}
+{{- if hasPrefix "MARK" $value -}}
+{{- $_ := set $map $key (int64 (trimPrefix "MARK" $value)) -}}
+{{- end -}}
 {{- else if or (kindIs "map" $value) (kindIs "slice" $value) -}}
 {{- $inner := dict "v" $value -}}{{- template "MARK" $inner -}}
 {{- if hasKey $inner "made" -}}{{- $_ := set $map $key $inner.made -}}{{- end -}}
@@ -32,13 +35,17 @@ _TEMPLATE = """
 {{- range $index, $value := .v -}}
 {{- $inner := dict "v" $value -}}
 {{- if kindIs "string" $value -}}
-{{- if hasPrefix "MARK" $value -}}{{- $_ := set $inner "made" (int64 (trimPrefix "MARK" $value)) -}}{{- end -}}
+{{- if hasPrefix "MARK" $value -}}
+{{- $_ := set $inner "made" (int64 (trimPrefix "MARK" $value)) -}}
+{{- end -}}
 {{- else if or (kindIs "map" $value) (kindIs "slice" $value) -}}
 {{- template "MARK" $inner -}}
 {{- end -}}
 {{- if hasKey $inner "made" -}}
 {{- $list := get $box "made" | default $box.v -}}
-{{- $_ := set $box "made" (concat (slice $list 0 $index) (list $inner.made) (slice $list (add1 $index))) -}}
+{{- $before := slice $list 0 $index -}}
+{{- $after := slice $list (add1 $index) -}}
+{{- $_ := set $box "made" (concat $before (list $inner.made) $after) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -49,14 +56,14 @@ _TEMPLATE = """
 
 @dataclass(frozen=True, slots=True)
 class PreparedChart:
-    """A chart that makes whole numbers, and what else the request to render it needs."""
+    """A chart that restores integers, and additional fields of the request to render it."""
 
     content: Mapping[str, bytes]
     request: Mapping[str, Any]
 
 
 def prepare(content: Mapping[str, bytes], parameters: Sequence[Mapping[str, Any]]) -> PreparedChart:
-    """Return a chart as it is rendered: as it is, where no parameter can be a whole number."""
+    """Prepare a chart for rendering; unchanged if no parameter can be an integer."""
     if not any(re.search(r"\d", p["value"]) for p in parameters if not p["forceString"]):
         return PreparedChart(content, {})
     mark = f"whole-{secrets.token_hex(16)}-"

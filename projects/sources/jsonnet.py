@@ -1,4 +1,4 @@
-"""Jsonnet in process, its imports confined to the repository."""
+"""Render Jsonnet in the rendering process, with imports limited to the repository."""
 
 import base64
 import contextlib
@@ -25,8 +25,9 @@ def render(
 ) -> list[Manifest]:
     """Return the manifests of one Jsonnet file.
 
-    Shapes: `block` is `directory.jsonnet`: extVars, tlas and libs; `volume` is that of the whole render.
-    Raises: ManifestError with the interpreter's words.
+    Shapes: `block` is `directory.jsonnet` with extVars, tlas and libs; `volume` counts the values
+        of the whole render.
+    Raises: ManifestError with Jsonnet's message.
     """
     folders = [path, *(clean(str(lib)) for lib in block.get("libs") or [])]
 
@@ -66,8 +67,8 @@ def render(
 
 def _candidates(base: str, wanted: str, folders: list[str]) -> list[str]:
     if wanted.startswith("/"):
-        raise ManifestError(f"import of {wanted} leads out of the repository")
-    # Beside the importing file first; then the later library wins, and the application's own folder before all.
+        raise ManifestError(f"import of {wanted} leads outside the repository")
+    # The importing file's folder first, then the application's, then libraries, the last first.
     found = [clean(wanted, base.rstrip("/"))]
     for folder in [folders[0], *reversed(folders[1:])]:
         with contextlib.suppress(ManifestError):

@@ -1,8 +1,8 @@
-"""A kustomization with all that it names, put together from trees and written anew before the tool sees it.
+"""Assemble a kustomization with everything it refers to, rewritten before the tool reads it.
 
-Every field that kustomize reads a file, a folder or a URL from is known here: what it names is found in
-the tree that the kustomization is in, or fetched by the hub, and the field then names the copy. What is
-not known is refused, so that the tool opens nothing that was not meant for it.
+All fields from which kustomize reads a file, a folder or a URL are known here: their targets are
+copied from the same tree or fetched by the hub, and the field then refers to the copy. Unknown
+fields of that kind are refused, so that the tool opens nothing else.
 """
 
 import posixpath
@@ -82,9 +82,9 @@ _PLAIN_PLUGINS = {
 
 
 def kustomization(files: Recorder, path: str, origin: str = "") -> str | None:
-    """Return the path of the kustomization file in a folder, None when there is none.
+    """Return the path of the kustomization file in a folder, None if there is none.
 
-    Raises: ManifestError when there are several.
+    Raises: ManifestError if there are several.
     """
     paths = [posixpath.join(path, name) for name in NAMES]
     found = [p for p in paths if files.exists(p, origin)]
@@ -94,7 +94,7 @@ def kustomization(files: Recorder, path: str, origin: str = "") -> str | None:
 
 
 class Assembly:
-    """The files of one build, by their paths in the folder that the tool is started in."""
+    """The files of one build, by path in the tool's working folder."""
 
     def __init__(self, files: Recorder, remote_inputs: RemoteInputs) -> None:
         self.content: dict[str, bytes] = {}
@@ -107,10 +107,10 @@ class Assembly:
         self.has_charts = False
 
     def assemble(self, path: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
-        """Put a kustomization and all that it names together; return its folder for the tool.
+        """Assemble a kustomization with everything it refers to; return its folder.
 
-        Shapes: `edit` changes the first kustomization as the application wants it.
-        Raises: ManifestError naming the field; Stalled, RetryLater or Invalid with why something cannot be fetched.
+        Shapes: `edit` applies the application's parameters to the first kustomization.
+        Raises: ManifestError naming the field; Stalled, RetryLater or Invalid if a fetch fails.
         """
         first = self._place("", self.files.resolve(path))
         while self._todo:
@@ -125,7 +125,7 @@ class Assembly:
         key = (origin, folder)
         if key not in self._places:
             if len(self._places) >= _MOST_BASES:
-                raise ManifestError(f"more than {_MOST_BASES} bases; is there a circle?")
+                raise ManifestError(f"more than {_MOST_BASES} bases; is there a cycle?")
             root = self._roots.setdefault(origin, f"remote-{len(self._roots)}")
             self._places[key] = Place(origin, folder, f"{root}/{folder}" if folder else root)
             self._todo.append(self._places[key])
@@ -177,7 +177,7 @@ class Assembly:
         if remote is None:
             return self._local(place, entry, field)
         if field == "components" and remote.folder is None:
-            raise ManifestError(f"{place.shown}: {field}: {entry[:200]} is no folder")
+            raise ManifestError(f"{place.shown}: {field}: {entry[:200]} is not a folder")
         if remote.page and field != "components":
             try:
                 return self._page(place, entry, check=remote.folder is not None)
@@ -207,11 +207,11 @@ class Assembly:
 
     @staticmethod
     def _relative(place: Place, other: Place) -> str:
-        return _local_to_the_tool(posixpath.relpath(other.disk, place.disk))
+        return _explicitly_local(posixpath.relpath(other.disk, place.disk))
 
     def _remote(self, folder: GitFolder | None, entry: str) -> Place:
         if folder is None:
-            raise ManifestError(f"{entry[:200]} is no repository")
+            raise ManifestError(f"{entry[:200]} is not a repository")
         origin = self.remote_inputs.origin(folder)
         self.files.add_origin(origin, self.remote_inputs.tree(origin))
         path = self.files.resolve(clean(folder.path), origin)
@@ -220,9 +220,9 @@ class Assembly:
         return self._place(origin, path)
 
     def file(self, place: Place, entry: str, field: str) -> str:
-        """Return the path, from a kustomization, of the copy of a file that it names.
+        """Copy a file that a kustomization refers to; return its path relative to it.
 
-        Raises: ManifestError when there is none, or it is not in or below the kustomization's folder.
+        Raises: ManifestError if it does not exist or is outside the kustomization's folder.
         """
         if is_page(entry):
             return self._page(place, entry)
@@ -233,26 +233,27 @@ class Assembly:
         is_below = not place.folder or path.startswith(f"{place.folder}/")
         if not is_below and not _reads_everywhere():
             raise ManifestError(
-                f"{place.shown}: {field}: security; file {entry[:200]} is not in or below the kustomization's folder"
+                f"{place.shown}: {field}: security; file {entry[:200]} "
+                "is not in or below the kustomization's folder"
             )
         inner = posixpath.relpath(path, place.folder or ".") if is_below else ""
         if not inner or posixpath.basename(path) in NAMES:
             return self.copy(place, data, posixpath.basename(path))
         self._put(f"{place.disk}/{inner}", data)
-        return _local_to_the_tool(inner)
+        return _explicitly_local(inner)
 
     def copy(self, place: Place, data: bytes, name: str) -> str:
-        """Return the path, from a kustomization, of a file of its own with this content."""
+        """Create a file with this content; return its path relative to the kustomization."""
         path = f"hub-files/{len(self.content)}-{name}"
         while f"{place.disk}/{path}" in self.content:
             path = f"hub-files/x{path.partition('/')[2]}"
         self._put(f"{place.disk}/{path}", data)
-        return _local_to_the_tool(path)
+        return _explicitly_local(path)
 
     def _page(self, place: Place, url: str, *, check: bool = False) -> str:
         data = self.remote_inputs.read(self.files, url)
         if check and not _is_manifests(data):
-            raise ManifestError(f"{url[:200]} is no file of manifests")
+            raise ManifestError(f"{url[:200]} is not a file of manifests")
         return self.copy(place, data, "file.yaml")
 
     def _item(self, place: Place, item: Mapping[str, Any], field: str) -> dict[str, Any]:
@@ -294,11 +295,11 @@ class Assembly:
     ) -> list[dict[str, Any]]:
         self._plugins += 1
         if self._plugins > _MOST_PLUGINS:
-            raise ManifestError(
-                f"{place.shown}: {field}: more than {_MOST_PLUGINS:,} plugins are named"
-            )
+            raise ManifestError(f"{place.shown}: {field}: more than {_MOST_PLUGINS:,} plugins")
         if depth > 10:
-            raise ManifestError(f"{place.shown}: {field}: folders are nested more than 10 deep")
+            raise ManifestError(
+                f"{place.shown}: {field}: folders are nested more than 10 levels deep"
+            )
         remote = None if self._is_file(at, entry) else parse(entry)
         if is_page(entry) and remote is not None and remote.folder is None:
             return objects(self._copied(at, self._page(at, entry)), entry)
@@ -317,7 +318,7 @@ class Assembly:
         require_spelling(document, ("resources",), inner.shown)
         if set(document) - _FOLDER_OF_PLUGINS:
             raise ManifestError(
-                f"{inner.shown}: a folder named by {field} may have resources alone, not "
+                f"{inner.shown}: a folder in {field} may only have resources, not "
                 f"{', '.join(sorted(set(document) - _FOLDER_OF_PLUGINS))[:200]}"
             )
         names = texts(document, "resources", inner)
@@ -331,7 +332,7 @@ class Assembly:
         return self.content[posixpath.normpath(f"{place.disk}/{path}")]
 
     def _configured(self, place: Place, document: Mapping[str, Any], field: str) -> dict[str, Any]:
-        """Return the configuration of a plugin; its paths are those of the kustomization that names it."""
+        """Return the configuration of a plugin, with paths relative to its kustomization."""
         require_spelling(document, ("apiVersion", "kind"), f"{place.shown}: {field}")
         kind, result = document.get("kind"), {k: v for k, v in document.items() if v is not None}
         where = f"{place.shown}: {field}: {kind}"
@@ -351,13 +352,13 @@ class Assembly:
             return result
         if kind == "HelmChartInflationGenerator":
             return self._chart(place, result, {})
-        raise ManifestError(f"{where} is no plugin of kustomize that is known to this hub")
+        raise ManifestError(f"{where} is not a supported kustomize plugin")
 
     def _charts(self, place: Place, document: dict[str, Any]) -> list[str]:
-        """Take the charts out of a kustomization, and return the plugins that inflate them."""
+        """Remove the charts from a kustomization; return the plugins that inflate them."""
         if "helmChartInflationGenerator" in document:
             raise ManifestError(
-                f"{place.shown}: helmChartInflationGenerator is not read; write helmCharts"
+                f"{place.shown}: helmChartInflationGenerator is not supported; use helmCharts"
             )
         shared = document.pop("helmGlobals", {})
         found = document.pop("helmCharts", [])
@@ -376,7 +377,8 @@ class Assembly:
         where = f"{place.shown}: helmCharts"
         if "--enable-helm" not in settings.KUSTOMIZE_OPTIONS:
             raise ManifestError(
-                f"{where}: charts are not inflated on this hub; HUB_KUSTOMIZE_BUILD_OPTIONS=--enable-helm allows it"
+                f"{where}: charts are not inflated on this hub; "
+                "HUB_KUSTOMIZE_BUILD_OPTIONS=--enable-helm allows it"
             )
         require_spelling(entry, _CHART_FIELDS, where)
         self.has_charts = True
@@ -407,7 +409,7 @@ class Assembly:
             for field in ("name", "version", "repo")
         )
         if not chart_files.NAME.fullmatch(name):
-            raise ManifestError(f"{where}: {name[:60]!r} is no valid name of a chart")
+            raise ManifestError(f"{where}: {name[:60]!r} is not a valid chart name")
         home = require_text(
             entry.get("chartHome") or shared.get("chartHome") or "charts", f"{where}: chartHome"
         )
@@ -417,15 +419,15 @@ class Assembly:
             return chart_files.assemble(self.files, local, self.remote_inputs, origin=place.origin)
         self.files.note(local, place.origin)
         if not repository:
-            raise ManifestError(f"{where}: {name} is not in {home}, and names no repo")
+            raise ManifestError(f"{where}: {name} is not in {home}, and has no repo")
         fetched = self.remote_inputs.charts.chart(repository, name, version or "*")
         return chart_files.assemble(
             Recorder({"": fetched}), "", self.remote_inputs, recorder=self.files
         )
 
 
-def _local_to_the_tool(path: str) -> str:
-    # A folder may be named github.com/org/repo: to kustomize that is a repository, with a dot before it it is not.
+def _explicitly_local(path: str) -> str:
+    # Without "./", kustomize would take a folder named github.com/org/repo for a repository.
     return path if path.startswith("../") else f"./{path}"
 
 

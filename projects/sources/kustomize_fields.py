@@ -1,4 +1,4 @@
-"""The fields of a kustomization: their types, their spelling, and the paths that they hold."""
+"""Check the types, spelling and paths of a kustomization's fields."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from projects.sources.files import clean
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder of a tree, its name in messages, and where its copy is on the disk."""
+    """A kustomization's folder, and the path of its copy."""
 
     origin: str
     folder: str
@@ -19,27 +19,29 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """Return how messages name it."""
+        """The folder as shown in messages."""
         return self.folder or "."
 
 
 def located_path(place: Place, entry: str, field: str) -> str:
-    """Return the path of a local entry from the root of its tree.
+    """Return the path of a local entry, relative to the root of its tree.
 
-    Raises: ManifestError for one that leads out of it, or that is no path.
+    Raises: ManifestError if it leads outside the tree, or is not a path.
     """
     if not entry or entry.startswith("/") or "\n" in entry or "\0" in entry or "://" in entry:
-        raise ManifestError(f"{place.shown}: {field}: {entry[:200]!r} is no path in the repository")
+        raise ManifestError(
+            f"{place.shown}: {field}: {entry[:200]!r} is not a path in the repository"
+        )
     try:
         return clean(entry, place.folder)
     except ManifestError as error:
         raise ManifestError(
-            f"{place.shown}: {field}: {entry[:200]} leads out of the repository"
+            f"{place.shown}: {field}: {entry[:200]} leads outside the repository"
         ) from error
 
 
 def require_spelling(item: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
-    """Return if no key is another spelling of a name: kustomize reads `Path` as `path`.
+    """Check that keys have the canonical spelling: kustomize reads `Path` as `path`.
 
     Raises: ManifestError naming the key.
     """
@@ -50,22 +52,22 @@ def require_spelling(item: Mapping[str, Any], names: tuple[str, ...], where: str
 
 
 def texts(item: Mapping[str, Any], field: str, place: Place) -> list[str]:
-    """Return a list of texts, empty when it is not there.
+    """Return a list of strings, empty if the field is missing.
 
-    Raises: ManifestError when it is anything else.
+    Raises: ManifestError if it is anything else.
     """
     found = item.get(field)
     if found is None:
         return []
     if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
-        raise ManifestError(f"{place.shown}: {field} must be a list of texts")
+        raise ManifestError(f"{place.shown}: {field} must be a list of strings")
     return found
 
 
 def for_list(
     item: dict[str, Any], field: str, place: Place, change: Callable[[str, str], str]
 ) -> None:
-    """Change each text of a list, if there is one."""
+    """Replace each string of a list, if the field exists."""
     if item.get(field) is not None:
         item[field] = [change(entry, field) for entry in texts(item, field, place)]
 
@@ -73,9 +75,9 @@ def for_list(
 def for_items(
     item: dict[str, Any], field: str, place: Place, change: Callable[[Mapping[str, Any], str], Any]
 ) -> None:
-    """Change each object of a list, if there is one.
+    """Replace each object of a list, if the field exists.
 
-    Raises: ManifestError when it is anything else.
+    Raises: ManifestError if it is anything else.
     """
     found = item.get(field)
     if found is None:
@@ -86,7 +88,7 @@ def for_items(
 
 
 def with_patches_by_kind(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a kustomization whose `patches`, when they are texts as they once were, are strategic merges."""
+    """Move `patches` that are strings, the old form, to `patchesStrategicMerge`."""
     found = document.get("patches")
     if not isinstance(found, list) or not found or not all(isinstance(p, str) for p in found):
         return document
@@ -95,9 +97,9 @@ def with_patches_by_kind(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def require_object(item: Mapping[str, Any], field: str, place: Place) -> Mapping[str, Any]:
-    """Return an object of a field.
+    """Return the object in a field.
 
-    Raises: ManifestError when it is anything else.
+    Raises: ManifestError if it is anything else.
     """
     found = item[field]
     if not isinstance(found, dict):
@@ -106,17 +108,17 @@ def require_object(item: Mapping[str, Any], field: str, place: Place) -> Mapping
 
 
 def require_text(value: Any, where: str) -> str:
-    """Return a text.
+    """Return a string.
 
-    Raises: ManifestError when it is anything else.
+    Raises: ManifestError if it is anything else.
     """
     if not isinstance(value, str):
-        raise ManifestError(f"{where} must be a text")
+        raise ManifestError(f"{where} must be a string")
     return value
 
 
 def parsed(data: bytes, name: str) -> list[Any]:
-    """Return the documents of a file.
+    """Parse the documents of a file.
 
     Raises: ManifestError naming it.
     """
@@ -128,18 +130,18 @@ def parsed(data: bytes, name: str) -> list[Any]:
 
 
 def objects(data: bytes, name: str) -> list[dict[str, Any]]:
-    """Return the documents of a file, all of them objects.
+    """Parse the documents of a file, which must all be objects.
 
     Raises: ManifestError naming it.
     """
     found = parsed(data, name[:200])
     if not all(isinstance(d, dict) for d in found):
-        raise ManifestError(f"{name[:200]} must hold objects")
+        raise ManifestError(f"{name[:200]} must contain only objects")
     return found
 
 
 def inline(entry: str) -> list[dict[str, Any]]:
-    """Return the objects that an entry is itself, none when it is a path."""
+    """Parse an inline entry; return an empty list if the entry is a path."""
     if "\n" not in entry and not entry.lstrip().startswith("{"):
         return []
     return objects(entry.encode(), "an inline entry")

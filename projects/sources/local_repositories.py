@@ -1,4 +1,4 @@
-"""The hub's copies of Git repositories: where they are, and the bounded way to read an object of one."""
+"""The hub's local copies of Git repositories, and bounded reads of their objects."""
 
 import functools
 import hashlib
@@ -19,11 +19,11 @@ from projects.sources import git_objects
 
 _SHA = re.compile(r"[0-9a-f]{40}\Z")
 _MOST_COMMIT_BYTES = 1024**2
-"""Of a commit or tag: a message, a signature, the names of those before it."""
+"""The size limit of a commit or tag, which has a message, a signature and parents."""
 _MOST_TAGS = 10
-"""Tags of tags."""
+"""The limit of nested tags."""
 _MOST_WORK = 64
-"""How many times the limit of one file all reads together may unpack."""
+"""All reads together may unpack this many times the size limit of a file."""
 
 
 def is_commit(text: str) -> bool:
@@ -32,7 +32,7 @@ def is_commit(text: str) -> bool:
 
 
 def folder_of(url: str) -> Path:
-    """Return where the copy of a repository is."""
+    """Return the folder of the local copy of a repository."""
     digest = hashlib.sha256(normal_url(url).encode()).hexdigest()[:24]
     return Path(settings.DATA_DIR) / "git" / digest
 
@@ -48,7 +48,7 @@ def _repo(url: str) -> Repo:
 
 
 def close_repositories() -> None:
-    """Open the copies anew: their packs have changed."""
+    """Close all repositories, because their packs have changed."""
     _opened.cache_clear()
 
 
@@ -59,7 +59,7 @@ def has_commit(url: str, commit: str) -> bool:
     try:
         return commit.encode() in _repo(url).object_store
     except NotGitRepository:
-        # Another process or thread is just making it.
+        # Another process or thread is creating it.
         return False
     except (OSError, ValueError):
         close_repositories()
@@ -67,35 +67,36 @@ def has_commit(url: str, commit: str) -> bool:
 
 
 class Unreadable(ManifestError):
-    """An object that is none."""
+    """An invalid object."""
 
 
 class ReadBudget:
-    """What the reads of one render, or of one history, may unpack together."""
+    """The budget for unpacked bytes of one render or one history."""
 
     def __init__(self, url: str) -> None:
-        """Keep whose files are read."""
+        """Start with the full budget; `url` is for error messages."""
         self._url, self._used = url, 0
 
     def spend(self, size: int) -> None:
-        """Count bytes that are made.
+        """Count unpacked bytes.
 
-        Raises: ManifestError when it is too much.
+        Raises: ManifestError if the limit is exceeded.
         """
         self._used += size
         most = _MOST_WORK * settings.MAX_FILE_BYTES
         if self._used > most:
             raise ManifestError(
-                f"{redact_text(self._url)}: reading these files unpacks more than {shown_size(most)}, "
+                f"{redact_text(self._url)}: reading these files unpacks more than "
+                f"{shown_size(most)}, "
                 f"{_MOST_WORK} times HUB_MAX_FILE_BYTES"
             )
 
 
 def read_object(url: str, name: str, work: ReadBudget, path: str = "", most: int = 0) -> ShaFile:
-    """Return an object of the local repository: the only way to any.
+    """Return an object of the local repository; all reads use this function.
 
-    Units: `most` in bytes, by default the limit of a file.
-    Raises: ManifestError when it is larger than the hub reads or damaged, KeyError when it is not there.
+    Units: `most` in bytes, by default the size limit of a file.
+    Raises: ManifestError if it is too large or damaged, KeyError if it does not exist.
     """
     if not is_commit(name):
         raise KeyError(name)
@@ -105,25 +106,25 @@ def read_object(url: str, name: str, work: ReadBudget, path: str = "", most: int
     except git_objects.TooLarge as error:
         raise ManifestError(
             f"{shown} is larger than {shown_size(limit)}, the limit"
-            f"{'' if most else ' (HUB_MAX_FILE_BYTES)'}, or made from what is"
+            f"{'' if most else ' (HUB_MAX_FILE_BYTES)'}, or based on an object that is"
         ) from error
     except git_objects.Damaged as error:
-        raise Unreadable(f"{redact_text(url)}: {shown} is damaged, or no object of Git") from error
+        raise Unreadable(f"{redact_text(url)}: {shown} is damaged, or not a Git object") from error
 
 
 def _read(url: str, name: str, limit: int, work: ReadBudget) -> ShaFile:
     try:
         return git_objects.read(_repo(url), name, limit, work.spend)
     except FileNotFoundError:
-        # Another process has just packed the repository anew.
+        # Another process has just repacked the repository.
         close_repositories()
         return git_objects.read(_repo(url), name, limit, work.spend)
 
 
 def read_commit(url: str, commit: str, work: ReadBudget) -> Commit:
-    """Return a commit of the local repository, that of a tag for a tag.
+    """Return a commit of the local repository, dereferencing tags.
 
-    Raises: Stalled when it is none, or cannot be read; KeyError when it is not there.
+    Raises: Stalled if it is not a commit or unreadable, KeyError if it does not exist.
     """
     name = commit
     for _ in range(_MOST_TAGS):

@@ -1,6 +1,7 @@
-"""Run programs on people's files, bounded in time, memory and output; the only place that starts any.
+"""Run programs on untrusted files, with limits on time, memory and output.
 
-Each one shuts itself in before it reads a word (`confined.py`), and runs when its project's turn has come (`shares.py`).
+Only this module starts programs. Each one confines itself before it reads input (`confined.py`),
+and runs when it is its project's turn (`render_queue.py`).
 """
 
 import contextlib
@@ -46,12 +47,12 @@ LAYERS = (
 
 
 class WorkerError(Exception):
-    """What a library said about the input that it was given."""
+    """A library's error about its input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a program ended."""
+    """The result of a program."""
 
     code: int
     output: bytes
@@ -63,11 +64,11 @@ def _limits() -> Limits:
 
 
 render_queue = RenderQueue(_limits)
-"""The turns of all renders of this process, whatever the tool."""
+"""The queue of all renders in this process, for every tool."""
 
 
 def most_output() -> int:
-    """Return how many bytes a renderer may answer with: as much as manifests may have."""
+    """Return the output limit of a renderer in bytes: the limit of manifests."""
     return int(settings.MAX_MANIFEST_BYTES) * 4
 
 
@@ -80,13 +81,13 @@ def run(
     environment: Mapping[str, str] | None = None,
     helpers: Sequence[str] = (),
 ) -> Finished:
-    """Run a program on the files of a folder, shut in, and return how it ended.
+    """Run a confined program on the files of a folder and return its result.
 
-    Shapes: `folder` is one of `working_folder`; `owner` is the project that the work is for; `helpers` are programs
-        that it may start. Nothing passes through a shell.
+    Shapes: `folder` is one of `working_folder`; `owner` is the project to charge; `helpers` are
+        programs that it may start. No shell is involved.
     Units: `timeout` in seconds.
-    Raises: Stalled when it takes too long, writes too much, or is not installed; RetryLater when the project's turn
-        does not come.
+    Raises: Stalled if it times out, writes too much, or is not installed; RetryLater if the project
+        does not get its turn.
     """
     if not Path(argv[0]).exists():
         raise Stalled("ToolMissing", f"{argv[0]} is not installed on the hub")
@@ -144,7 +145,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    # The whole group: the launcher, and what it waits for.
+    # The whole process group: the launcher and its child.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -159,12 +160,11 @@ def _read(file: IO[bytes], name: str) -> bytes:
 
 
 def run_own(argv: Sequence[str], *, environment: Mapping[str, str], timeout: float) -> Finished:
-    """Run a program of the hub's own, such as git, with this environment and nothing of the hub's.
+    """Run a trusted program, such as git, with exactly this environment.
 
-    What the hub was started with holds its keys: a program and its helpers need none of them, and
-    whoever may read their environment must find nothing.
+    The hub's own environment contains its keys, which no program or helper needs.
     Units: `timeout` in seconds.
-    Raises: Stalled when it takes too long, says too much, or is not installed.
+    Raises: Stalled if it times out, writes too much, or is not installed.
     """
     name = Path(argv[0]).name
     try:
@@ -189,7 +189,7 @@ def run_own(argv: Sequence[str], *, environment: Mapping[str, str], timeout: flo
 
 
 def _said(process: "subprocess.Popen[bytes]", name: str, deadline: float) -> tuple[bytes, bytes]:
-    """Return what a program writes until it closes both streams, bounded as it comes."""
+    """Read the output and errors of a program until it closes them, with limits."""
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
     said = {stream.fileno(): bytearray() for stream in streams}
     with selectors.DefaultSelector() as open_streams:
@@ -206,17 +206,18 @@ def _said(process: "subprocess.Popen[bytes]", name: str, deadline: float) -> tup
                     open_streams.unregister(key.fileobj)
                 if len(said[key.fd]) > OWN_OUTPUT_BYTES:
                     raise Stalled(
-                        "OutputTooLarge", f"{name} says more than {OWN_OUTPUT_BYTES // 1024**2} MiB"
+                        "OutputTooLarge",
+                        f"{name} wrote more than {OWN_OUTPUT_BYTES // 1024**2} MiB",
                     )
     output, errors = said.values()
     return bytes(output), bytes(errors)
 
 
 class Worker:
-    """A rendering process that is kept between requests, for one caller at a time."""
+    """A rendering process, reused between requests, for one caller at a time."""
 
     def __init__(self, memory: int) -> None:
-        """Keep how many bytes of memory the process may use."""
+        """Set the memory limit of the process, in bytes."""
         self._memory = memory
         self.folder = confinement.new_folder()
         self._process: subprocess.Popen[bytes] | None = None
@@ -233,11 +234,12 @@ class Worker:
         folder: Path | None = None,
         answer: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Return the result of a request; `answer` replies to what the worker asks back.
+        """Return the result of a request; `answer` handles requests of the worker.
 
-        Shapes: `folder` holds the files that the request names; meanwhile they are where only this worker sees them.
-        Units: `timeout` in seconds, `limit` of the answer in bytes.
-        Raises: WorkerError with the library's words; Stalled when it takes too long or the process dies.
+        Shapes: `folder` has the files of the request; meanwhile it is moved where only this worker
+            can read it.
+        Units: `timeout` in seconds, `limit` of the response in bytes.
+        Raises: WorkerError with the library's message; Stalled if it times out or the process dies.
         """
         with self._within(START_SECONDS):
             process = self._start()
@@ -307,7 +309,7 @@ class Worker:
             elif "result" in reply:
                 return reply["result"]
             else:
-                raise ValueError("the answer is of no known form")
+                raise ValueError("the response has an unknown form")
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._served += 1
@@ -358,23 +360,24 @@ def _send(process: "subprocess.Popen[bytes]", message: Any) -> None:
 def _receive(process: "subprocess.Popen[bytes]", limit: int) -> dict[str, Any]:
     line = process.stdout.readline(limit) if process.stdout else b""
     if not line.endswith(b"\n"):
-        raise OSError("the answer is not complete")
+        raise OSError("the response is incomplete")
     reply = orjson.loads(line)
     if not isinstance(reply, dict):
-        raise ValueError("the answer is no object")  # noqa: TRY004
+        raise ValueError("the response is not an object")  # noqa: TRY004 - caught with OSError
     return reply
 
 
 class Pool:
-    """Workers for several callers at once, given out in the turns of `render_queue`.
+    """A pool of workers for several callers, in the order of a render queue.
 
-    Each serves one project alone; as many wait for more work as there are places, those that waited longest end first.
+    A worker serves a single project. At most as many workers stay idle as the queue has places; the
+    ones idle for longest are stopped first.
     """
 
     def __init__(
         self, queue: RenderQueue, memory: Callable[[], int], idle_seconds: float = 60
     ) -> None:
-        """Keep the turns, the memory of one worker, and how long one is kept without work."""
+        """Set the queue, the memory limit of a worker, and how long idle workers are kept."""
         self._queue, self._memory, self._idle_seconds = queue, memory, idle_seconds
         self._lock = threading.Lock()
         self._idle: list[tuple[Worker, float]] = []
@@ -390,13 +393,13 @@ class Pool:
         answer: Callable[[Any], Any] | None = None,
         limit: int | None = None,
     ) -> Any:
-        """Return the result of a request; `answer` replies to what the worker asks back.
+        """Return the result of a request; `answer` handles requests of the worker.
 
-        Shapes: `owner` is the project that the work is for; `folder`, one of `working_folder`, holds the files that
-            the request names.
-        Units: `timeout` in seconds, `limit` of the answer in bytes.
-        Raises: WorkerError with the library's words; Stalled when it takes too long or the process dies; RetryLater
-            when the project's turn does not come.
+        Shapes: `owner` is the project to charge; `folder`, one of `working_folder`, has the files
+            of the request.
+        Units: `timeout` in seconds, `limit` of the response in bytes.
+        Raises: WorkerError with the library's message; Stalled if it times out or the process dies;
+            RetryLater if the project does not get its turn.
         """
         require_confinement()
         with self._queue.hold(owner):
@@ -414,17 +417,17 @@ class Pool:
 
     @property
     def running(self) -> int:
-        """How many processes wait for work."""
+        """The number of idle processes."""
         with self._lock:
             return sum(worker.is_running for worker, _ in self._idle)
 
     def close(self) -> None:
-        """End the processes that nobody uses."""
+        """Stop all idle processes."""
         self._end_idle(0)
 
     def _take(self, owner: str) -> Worker:
         with self._lock:
-            # Its own or a new one: what one project did to a process never meets another's files.
+            # Never another project's: it might have tampered with the process.
             place = next((n for n, (w, _) in enumerate(self._idle) if w.owner == owner), None)
             if place is not None:
                 return self._idle.pop(place)[0]
@@ -438,10 +441,10 @@ class Pool:
             more = len(self._idle) - self._queue.places
             ended, self._idle = self._idle[: max(0, more)], self._idle[max(0, more) :]
             if self._timer is None:
-                self._look_later()
+                self._schedule_check()
         self._end(old for old, _ in ended)
 
-    def _look_later(self) -> None:
+    def _schedule_check(self) -> None:
         self._timer = threading.Timer(self._idle_seconds, self._end_idle, [self._idle_seconds])
         self._timer.daemon = True
         self._timer.start()
@@ -453,7 +456,7 @@ class Pool:
             self._idle = [(worker, since) for worker, since in self._idle if since > late]
             self._timer = None
             if self._idle:
-                self._look_later()
+                self._schedule_check()
         self._end(ended)
 
     @staticmethod
@@ -467,27 +470,27 @@ renderer = Pool(render_queue, lambda: settings.RENDER_MEMORY_BYTES)
 """The rendering processes of this process."""
 
 
-# What holds -------------------------------------------------------------------------------------
+# Active protections ------------------------------------------------------------------------------
 
 _trial_lock = threading.Lock()
 
 
 def layers() -> tuple[str, ...]:
-    """Return the layers that shut renderers in on this machine, empty when none starts; tried once."""
+    """Return the active confinement layers on this machine, tested once."""
     with _trial_lock:
         return _layers()
 
 
 def require_confinement() -> None:
-    """Return if renderers may run here.
+    """Check that renderers may run here.
 
-    Raises: Stalled when all layers are required and some are missing.
+    Raises: Stalled if all protections are required and some are missing.
     """
     lost = confinement.missing_protections(layers())
     if lost and settings.RENDER_CONFINEMENT == "required":
         raise Stalled(
             "RendererNotConfined",
-            "HUB_RENDER_CONFINEMENT is 'required', and not all of it holds: "
+            "HUB_RENDER_CONFINEMENT is 'required', but some protections are missing: "
             + "; ".join(lost.values()),
         )
 
@@ -496,15 +499,15 @@ def require_confinement() -> None:
 def _layers() -> tuple[str, ...]:
     found = _trial()
     if not found and confinement.own_user() is not None:
-        # What is needed cannot be read by another user after all.
+        # The other user cannot read some required file after all.
         confinement.keep_user()
         found = _trial()
     for name in LAYERS:
         RENDERER_LAYERS.labels(name).set(name in found)
     lost = confinement.missing_protections(found)
-    log.info("renderers are shut in by %s", ", ".join(found) or "nothing")
+    log.info("renderers are confined by %s", ", ".join(found) or "nothing")
     if lost:
-        log.warning("renderers are not shut in completely: %s", "; ".join(lost.values()))
+        log.warning("renderers are not completely confined: %s", "; ".join(lost.values()))
     return found
 
 

@@ -1,7 +1,8 @@
-"""What chart repositories and registries have: whoever learns of something new hands it on.
+"""The versions last seen in chart repositories and registries, to notify other processes.
 
-One process fetches an index or a list of tags; all others, and all applications that read it, must not go on
-with what they had. A change is stored with when it was seen; workers then make due whom it concerns.
+One process fetches an index or a list of tags; all others, and all applications that use it, must
+not continue with older data. A change is stored with its time; workers then enqueue the
+applications concerned.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from projects.sources.credentials import reader_name
 
 
 def listing_key(url: str, chart: str = "") -> str:
-    """Return where versions of a chart or artifact are listed: the URL of an index, or `host/path` of a registry."""
+    """Return the key of a list of versions: an index URL, or a registry's `host/path`."""
     plain = url.lower().removeprefix("oci://").rstrip("/")
     if "://" in plain:
         return normal_url(url)
@@ -28,13 +29,13 @@ def listing_key(url: str, chart: str = "") -> str:
 
 
 def change_count(place: str) -> int:
-    """Return a number that grows whenever something is published at a place: what was read before is old then."""
+    """Return a counter that increases with each change, to invalidate cached lists."""
     found = Published.objects.filter(place=place).aggregate(total=Sum("moves"))["total"]
     return int(found or 0)
 
 
 def record_versions(place: str, credentials: Mapping[str, Any], facts: Iterable[str]) -> None:
-    """Take what a server just said: if it is new, all who read it are made due.
+    """Store the response of a server; if it changed, enqueue the applications that use it.
 
     Shapes: `facts` in any order.
     """

@@ -1,7 +1,7 @@
-"""What a render reads beyond its own source: repositories and files that a kustomization names by URL.
+"""Remote inputs of a render: repositories and files that a kustomization refers to by URL.
 
-The hub fetches them, with the project's credentials, from where the project permits; the tools have no network.
-Each is an input of the render, so that a branch that moves gives new manifests.
+The hub fetches them with the project's credentials, if the project permits them; the tools have no
+network access. Each is an input of the render, so that a moved branch causes a new render.
 """
 
 import hashlib
@@ -45,9 +45,9 @@ def git_files(
 ) -> Files:
     """Return the files of a commit, fetched if needed with the project's credentials.
 
-    Shapes: with the project's `spec` submodules are read too, as far as it permits their repositories; `count` is one
-        for all repositories of a render.
-    Raises: Stalled, RetryLater with what the server said.
+    Shapes: with the project's `spec`, submodules are read if it permits their repositories;
+        `count` is shared by all repositories of a render.
+    Raises: Stalled, RetryLater with the server's message.
     """
     counted = count or submodules.SubmoduleCount()
     credentials = credentials_for(url, project)
@@ -59,7 +59,7 @@ def git_files(
 
     def opened(folder: str, place: str, inner: str) -> Files:
         if depth >= submodules.MOST_NESTED:
-            raise ManifestError(f"submodule {folder}: they are nested more than {depth} deep")
+            raise ManifestError(f"submodule {folder}: nested more than {depth} levels deep")
         require_permitted(spec, project, place, f"submodule {folder}: repository")
         counted.count(folder)
         return git_files(place, inner, project, spec, counted, depth + 1)
@@ -68,7 +68,7 @@ def git_files(
 
 
 def require_permitted(spec: Mapping[str, Any], project: str, url: str, what: str) -> None:
-    """Return if a project permits a URL as a source.
+    """Check that a project permits a URL as a source.
 
     Raises: Stalled naming it.
     """
@@ -80,7 +80,7 @@ def require_permitted(spec: Mapping[str, Any], project: str, url: str, what: str
 
 
 class Pages:
-    """The plain files of servers, as a tree whose paths are their URLs."""
+    """Files on HTTP servers, as a tree whose paths are URLs."""
 
     def __init__(self, fetch: Callable[[str], bytes]) -> None:
         self._fetch = fetch
@@ -90,7 +90,7 @@ class Pages:
         return stat.S_IFREG, hashlib.sha256(self._fetch(path)).hexdigest()
 
     def children(self, path: str) -> list[str]:
-        """Return nothing: a server does not say what it has."""
+        """Return nothing: HTTP servers cannot be listed."""
         del path
         return []
 
@@ -100,10 +100,10 @@ class Pages:
 
 
 class RemoteInputs:
-    """What one render of a project reaches; each repository and file is fetched once.
+    """The remote inputs of one render; each is fetched once.
 
-    Shapes: what servers say must be newer than `since`, or than the last poll. `used` says whether
-        anything was asked for that may be different later.
+    Shapes: responses must be newer than `since`, or than the last poll. `used` is true once
+        something was read that may change later.
     """
 
     def __init__(self, project: str, spec: Mapping[str, Any], since: datetime | None) -> None:
@@ -119,24 +119,24 @@ class RemoteInputs:
         )
 
     def origin(self, folder: GitFolder) -> str:
-        """Return the origin that a repository's files are recorded by."""
+        """Return the origin under which a repository's files are recorded."""
         return f"{GIT} {folder.url} {folder.ref or 'HEAD'} {'+' if folder.submodules else '-'}"
 
     def tree(self, origin: str) -> Files:
-        """Return the files of an origin that is no source of the application.
+        """Return the files of an origin that is not a source of the application.
 
-        Raises: Stalled, RetryLater, ManifestError or Invalid with why they cannot be had.
+        Raises: Stalled, RetryLater, ManifestError or Invalid if they cannot be fetched.
         """
         if origin not in self._trees:
             if len(self._trees) > _MOST_REPOSITORIES:
-                raise ManifestError(f"more than {_MOST_REPOSITORIES} other repositories are named")
+                raise ManifestError(f"more than {_MOST_REPOSITORIES} remote repositories")
             self._trees[origin] = self._opened(origin)
         return self._trees[origin]
 
     def _opened(self, origin: str) -> Files:
         kind, url, ref, modules = origin.split(" ")
         if kind != GIT or url.lower().startswith("file:"):
-            raise ManifestError(f"{redact_text(url)} is not read")
+            raise ManifestError(f"{redact_text(url)} is not supported")
         git.check_git_url(url, "remote base")
         require_permitted(self._spec, self._project, url, "repository")
         commit = self._commit(url, ref)
@@ -152,7 +152,7 @@ class RemoteInputs:
         if ref == "HEAD":
             names = ["HEAD", remote.head]
         else:
-            # In the order in which `git fetch` understands a name.
+            # In the order in which `git fetch` resolves a name.
             names = [ref] if ref.startswith("refs/") else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
         found = next((remote.refs[name] for name in names if name in remote.refs), "")
         if not found:
@@ -160,14 +160,14 @@ class RemoteInputs:
         return found
 
     def page(self, url: str) -> bytes:
-        """Return a plain file of a server.
+        """Return a file from an HTTP server.
 
-        Raises: Stalled, RetryLater, ManifestError or Invalid with why it cannot be had.
+        Raises: Stalled, RetryLater, ManifestError or Invalid if it cannot be fetched.
         """
         return self._page(page_url(url))
 
     def read(self, files: Recorder, url: str) -> bytes:
-        """Return a plain file of a server, and remember it as an input.
+        """Return a file from an HTTP server, and record it as an input.
 
         Raises: as `page`.
         """
@@ -180,14 +180,14 @@ class RemoteInputs:
         if url not in self._fetched:
             self.used = True
             if len(self._fetched) >= _MOST_PAGES:
-                raise ManifestError(f"more than {_MOST_PAGES} files of servers are named")
+                raise ManifestError(f"more than {_MOST_PAGES} remote files")
             require_permitted(self._spec, self._project, url, "the file")
             self._fetched[url] = _kept(url, credentials_for(url, self._project), self._since)
         return self._fetched[url]
 
 
 def _kept(url: str, credentials: Mapping[str, Any], since: datetime | None) -> bytes:
-    # Who has other credentials is answered by the server, not by what another project was given.
+    # Cached per credentials: another project's response must not be reused.
     place = (url, charts.credentials_key(credentials))
     oldest = since or timezone.now() - settings.POLL_INTERVAL
     with _pages_lock:
@@ -205,12 +205,12 @@ def _kept(url: str, credentials: Mapping[str, Any], since: datetime | None) -> b
 
 
 def repositories_of(inputs: list[list[Any]]) -> set[str]:
-    """Return the URLs of the repositories among inputs whose refs may move."""
+    """Return the URLs of the repositories in inputs whose refs may move."""
     origins = {str(entry[1]) for entry in inputs if str(entry[1]).startswith(f"{GIT} ")}
     parts = [origin.split(" ") for origin in origins]
     return {url for _, url, ref, _ in parts if not git.is_commit(ref)}
 
 
 def has_pages(inputs: list[list[Any]]) -> bool:
-    """Return whether plain files of servers are among inputs."""
+    """Return whether inputs include files from HTTP servers."""
     return any(entry[1] == PAGE for entry in inputs)

@@ -1,8 +1,8 @@
-"""What a path of a kustomization names that is not in its own repository: a folder of another one, or a file of a server.
+"""Parse the remote targets of a kustomization: folders of repositories, or files on servers.
 
-Everything that kustomize would fetch is recognised here, or refused; nothing is left for the tool to fetch itself.
+Everything that kustomize would fetch is recognized here or refused; the tool fetches nothing.
 
-Source: kustomize 5's documentation of remote targets, and its behaviour as observed.
+Source: kustomize 5's documentation of remote targets, and its observed behaviour.
 """
 
 import re
@@ -34,32 +34,32 @@ class GitFolder:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """What an entry may be: kustomize takes a URL for a file first, and for a repository when that fails."""
+    """The possible targets: kustomize tries a URL as a file first, then as a repository."""
 
     page: str = ""
     folder: GitFolder | None = None
 
 
 def is_page(text: str) -> bool:
-    """Return whether a text is the URL of a plain file."""
+    """Return whether a text is the URL of a file."""
     return text.lower().startswith(("http://", "https://"))
 
 
 def parse(text: str) -> Remote | None:
-    """Return what an entry names elsewhere, None for a path of its own repository.
+    """Parse a remote target; return None for a path in the own repository.
 
-    Raises: ManifestError for what is neither: other schemes, this machine, URLs that hide where they lead.
+    Raises: ManifestError for other schemes, local files, and ambiguous URLs.
     """
     rest = _FORCED.sub("", text, count=1) if _FORCED.match(text) else text
     scheme = _SCHEME.match(rest)
     if scheme is None and _BY_SSH.match(rest) is None and _GITHUB.match(rest) is None:
         if rest != text or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+::?", rest):
-            raise _refused(text, "is no path of the repository and no URL that is read")
+            raise _refused(text, "is neither a path in the repository nor a supported URL")
         return None
     if scheme is not None and scheme.group(1).lower() not in ("http", "https", "ssh"):
-        raise _refused(text, f"{scheme.group(1).lower()}: is not read; use https:// or ssh://")
+        raise _refused(text, f"{scheme.group(1).lower()}: is not supported; use https:// or ssh://")
     if len(text) > _MOST or re.search(r"[\s\\\x00-\x1f\x7f*]", text):
-        raise _refused(text, "is no URL")
+        raise _refused(text, "is not a URL")
     if scheme is None or scheme.group(1).lower() == "ssh" or rest != text:
         return Remote(folder=_folder(rest, text))
     return _by_shape(rest)
@@ -80,15 +80,15 @@ def _by_shape(url: str) -> Remote:
 
 
 def page_url(url: str) -> str:
-    """Return the URL of a plain file.
+    """Check the URL of a file.
 
-    Raises: ManifestError for one that brings credentials, or that hides where it leads.
+    Raises: ManifestError if it has credentials, or is ambiguous.
     """
     if not is_page(url) or len(url) > _MOST or re.search(r"[\s\\\x00-\x1f\x7f*]", url):
-        raise _refused(url, "is no URL of a file; use https://")
+        raise _refused(url, "is not the URL of a file; use https://")
     parts = _split(url, url)
     if "@" in parts[1]:
-        raise _refused(url, "has a user in it; credentials belong to a repository of the project")
+        raise _refused(url, "has a user; credentials belong to a repository of the project")
     _check_path(parts[2], url)
     return url
 
@@ -98,18 +98,18 @@ def _split(url: str, shown: str) -> tuple[str, str, str]:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise _refused(shown, "is no URL") from error
+        raise _refused(shown, "is not a URL") from error
     if not parts.hostname:
         raise _refused(shown, "has no host")
     return parts.scheme, parts.netloc, parts.path
 
 
 def _check_path(path: str, shown: str) -> None:
-    # A server or a client would shorten them, to a place that the project does not permit.
+    # Servers and clients resolve these to a path that the project may not permit.
     if any(unquote(unquote(part)) in (".", "..") for part in path.split("/")):
         raise _refused(shown, "has '.' or '..' in its path")
     if re.search(r"%(?:25)*(?:2f|5c|00|0a|0d)", path, re.IGNORECASE):
-        raise _refused(shown, "hides a '/' in its path")
+        raise _refused(shown, "has an encoded '/' in its path")
 
 
 def _folder(rest: str, shown: str) -> GitFolder:
@@ -119,14 +119,14 @@ def _folder(rest: str, shown: str) -> GitFolder:
     fields = parse_qs(query)
     ref = (fields.get("ref") or fields.get("version") or [""])[0]
     if ref.startswith("-") or re.search(r"[\s\x00-\x1f\x7f~^:?*\[\\]|\.\.", ref):
-        raise _refused(shown, f"names no revision: {ref[:60]!r}")
+        raise _refused(shown, f"has an invalid revision: {ref[:60]!r}")
     _check_path(path.replace("//", "/"), shown)
     submodules = (fields.get("submodules") or ["true"])[0].lower() not in _SUBMODULES_OFF
     return GitFolder(base + repository, inner.strip("/"), ref, submodules)
 
 
 def _base(place: str, shown: str) -> tuple[str, str]:
-    """Return the beginning of a repository's URL, and the path after it."""
+    """Split a URL into its base and the path after it."""
     scheme = _SCHEME.match(place)
     rest = place[scheme.end() :] if scheme else place
     user = _USER.match(rest)
@@ -138,19 +138,19 @@ def _base(place: str, shown: str) -> tuple[str, str]:
     if scheme:
         name, _, path = host.partition("/")
         prefix = f"{scheme.group(1).lower()}://"
-        # A user of https is no credential; those are the project's own.
+        # The user of an https URL is dropped: credentials come from the project.
         base = f"{prefix}{user.group(0) if user and by_ssh else ''}{name}/"
         if "@" in name or not _split(base, shown)[1]:
-            raise _refused(shown, "has a password in it; credentials belong to a repository")
+            raise _refused(shown, "has a password; credentials belong to a repository")
         return base, path
     name, colon, path = host.partition(":")
     if not user or not colon or "/" in name or name.startswith("-") or not name:
-        raise _refused(shown, "is no URL of a repository; write https://… or git@host:path")
+        raise _refused(shown, "is not a repository URL; write https://… or git@host:path")
     return f"{user.group(0)}{name}:", path
 
 
 def _parts(path: str, shown: str) -> tuple[str, str]:
-    """Return the path of a repository at its server, and the folder in it."""
+    """Split a path into the repository's path on its server and the folder inside."""
     if "_git/" in path:
         head, _, rest = path.partition("_git/")
         name, _, inner = rest.partition("/")
@@ -166,7 +166,7 @@ def _parts(path: str, shown: str) -> tuple[str, str]:
         if len(names) < 2 or not names[0]:
             repository = ""
     if not repository.strip("/"):
-        raise _refused(shown, "names no repository")
+        raise _refused(shown, "has no repository path")
     return repository, inner
 
 

@@ -1,10 +1,11 @@
-"""Who may render now: some places, shared fairly between projects, and seconds that each may use.
+"""A fair queue for renderers: places shared between projects, with a time budget for each.
 
-One project never holds all places, those who wait are served project by project, and who has used up its seconds
-waits until they have come back. So a project that renders for ever delays itself.
+One project never holds all places, waiting renders are served project by project, and a project
+that has used its budget waits until it recovers. So a project that renders endlessly only delays
+itself.
 
-What a person asks for in a request counts as that person's: who may only read an application must not use up what
-its project has.
+Renders for a user's request are charged to that user, since a reader of an application must not
+use up its project's budget.
 """
 
 import contextlib
@@ -21,28 +22,28 @@ from hub.engine.errors import RetryLater
 
 BUSY, SPENT = "RenderersBusy", "RenderTimeUsed"
 REFUSALS = (BUSY, SPENT)
-"""Reasons that say nothing about what was to be rendered."""
+"""Reasons that are unrelated to the source."""
 _SLOW_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
 _BY = "@"
-"""Between a project and who asks; no name of a project has it."""
+"""Separates project and user; project names do not contain it."""
 
 
 def queue_owner(project: str, person: str) -> str:
-    """Return the owner of what a person asks of a project; that of the project's own work where there is no person."""
+    """Return the owner to charge: a user within a project, or the project itself."""
     return f"{project}{_BY}{person}" if person else project
 
 
 def _named(owner: str) -> str:
     project, _, person = owner.partition(_BY)
-    return f"what {person} asks of project '{project}'" if person else f"project '{project}'"
+    return f"user {person} in project '{project}'" if person else f"project '{project}'"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many places there are, and the seconds of rendering that a project may use in a period.
+    """The number of places, and the rendering budget of a project in a period.
 
-    Units: seconds. `wait` is how long somebody waits for a place.
+    Units: seconds. `wait` is the maximum time to wait for a place.
     """
 
     places: int
@@ -52,7 +53,7 @@ class Limits:
 
     @property
     def most(self) -> int:
-        """How many places one project may hold."""
+        """The maximum number of places for one project."""
         return max(1, self.places - 1)
 
 
@@ -60,20 +61,20 @@ class Limits:
 class _Turn:
     asked: float
     began: float | None = None
-    """When it was given a place, None while it waits."""
+    """When it got a place, None while it is waiting."""
 
 
 @dataclass
 class _Owner:
     turns: deque[_Turn] = field(default_factory=deque)
     since: list[float] = field(default_factory=list)
-    """When each of its running renders began."""
+    """The start times of its running renders."""
     used: float = 0.0
     at: float = 0.0
 
 
 class RenderQueue:
-    """Hands out places to render, project by project."""
+    """Assigns places to renders, project by project."""
 
     def __init__(
         self,
@@ -82,29 +83,29 @@ class RenderQueue:
         admitted: Callable[[str, float], None] | None = None,
         work: Callable[[], float] = time.thread_time,
     ) -> None:
-        """Keep the limits, the clock, and who is told of each place given out, in their order.
+        """Set the limits, the clock and an observer of assigned places.
 
-        Shapes: `admitted` has the project and the seconds that it waited; others wait meanwhile. `work` tells the
-            processor time of the thread.
+        Shapes: `admitted` gets the project and the seconds it waited, while the queue is locked.
+            `work` returns the CPU time of the thread.
         """
         self._work = work
         self._limits, self._clock = limits, clock
         self._admitted = admitted
         self._changed = threading.Condition()
         self._owners: OrderedDict[str, _Owner] = OrderedDict()
-        """The project that was served last is the last one."""
+        """Owners in the order of service; the last one was served last."""
 
     @property
     def places(self) -> int:
-        """How many places there are."""
+        """The number of places."""
         return self._limits().places
 
     @contextlib.contextmanager
     def hold(self, owner: str) -> Iterator[None]:
-        """Hold a place while the block runs; the time counts against the project's seconds.
+        """Hold a place during the block; the time is charged to the owner.
 
-        Raises: RetryLater when the project's time is used up, when its own slow renders hold all the places that
-            it may have, or when none has become free for long.
+        Raises: RetryLater if the budget is used up, if the owner's own slow renders hold all the
+            places that it may have, or if no place became free in time.
         """
         limits = self._limits()
         place = self._enter(owner, limits)
@@ -115,9 +116,9 @@ class RenderQueue:
 
     @contextlib.contextmanager
     def charge(self, owner: str) -> Iterator[None]:
-        """Count what the hub itself does for a project in the block against the project's seconds.
+        """Charge the CPU time of the block to the owner.
 
-        Raises: RetryLater when they are used up.
+        Raises: RetryLater if the budget is used up.
         """
         limits = self._limits()
         with self._changed:
@@ -163,7 +164,7 @@ class RenderQueue:
             self._forget(owner)
 
     def _admit(self, limits: Limits) -> None:
-        """Give free places to those who wait: in turn by project, in order within one."""
+        """Assign free places: round robin by project, in order within one."""
         while sum(len(o.since) for o in self._owners.values()) < limits.places:
             ready = (
                 name
@@ -178,17 +179,17 @@ class RenderQueue:
             turn.began = self._clock()
             chosen.since.append(turn.began)
             self._owners.move_to_end(name)
-            self._tell(name, turn.began - turn.asked)
+            self._observe(name, turn.began - turn.asked)
         self._changed.notify_all()
 
     def _held(self, owner: str) -> int:
-        """Return the places of an owner; those of a person, of whatever project, count together."""
+        """Return the number of places of an owner; a user's places in all projects add up."""
         _, _, person = owner.partition(_BY)
         if not person:
             return len(self._owners[owner].since)
         return sum(len(o.since) for n, o in self._owners.items() if n.partition(_BY)[2] == person)
 
-    def _tell(self, name: str, waited: float) -> None:
+    def _observe(self, name: str, waited: float) -> None:
         RENDERERS_BUSY.inc()
         RENDER_WAIT.observe(waited)
         if self._admitted is not None:
@@ -202,8 +203,9 @@ class RenderQueue:
         self._refuse(
             SPENT,
             seconds,
-            f"{_named(owner)} has used its {limits.budget:.0f} s of rendering in {limits.period / 60:.0f} minutes; "
-            "this goes on by itself when they have come back. HUB_RENDER_BUDGET sets them",
+            f"{_named(owner)} has used its {limits.budget:.0f} s of rendering in "
+            f"{limits.period / 60:.0f} minutes; it continues when the budget has recovered. "
+            "HUB_RENDER_BUDGET sets the budget",
         )
 
     def _require_patience(self, owner: str, mine: _Owner, limits: Limits, until: float) -> None:
@@ -213,18 +215,19 @@ class RenderQueue:
                 BUSY,
                 10,
                 f"slow renders of {_named(owner)} hold all the renderers that one project may have "
-                f"({limits.most} of {limits.places}); this goes on by itself when one of them has ended",
+                f"({limits.most} of {limits.places}); it continues when one of them has finished",
             )
         if now >= until:
             self._refuse(
                 BUSY,
                 10,
-                f"no renderer became free for {limits.wait:.0f} s; this goes on by itself. HUB_RENDERERS sets how many there are",
+                f"no renderer became free for {limits.wait:.0f} s; it is retried. "
+                "HUB_RENDERERS sets the number of renderers",
             )
 
     def _refuse(self, reason: str, seconds: float, message: str) -> None:
         RENDER_REFUSED.labels(reason).inc()
-        # Not all at the same moment.
+        # Jitter, so that not all retry at the same time.
         raise RetryLater(reason, message, timedelta(seconds=seconds * (1 + random.random() / 2)))
 
     def _recover(self, mine: _Owner, limits: Limits) -> None:

@@ -1,7 +1,7 @@
-"""The folder of one render on the disk: what is written there never leads out of it.
+"""Write files into a render folder, never outside it.
 
-Every path is walked from the folder's own descriptor, one name at a time, and no link is followed:
-whatever a repository, an archive or a tool left there, nothing outside is opened.
+Each path is opened from the folder's own descriptor, one component at a time and without following
+links, whatever a repository, an archive or a tool left there.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_beneath(folder: Path, content: Mapping[str, bytes], below: str = "") -> None:
-    """Write new files into a folder; `below` is the folder in it that their paths begin at.
+    """Write new files into a folder, or into its subfolder `below`.
 
-    Raises: ManifestError for a path that is not one of names alone, or that is there already.
+    Raises: ManifestError for an invalid path, or one that exists already.
     """
     root = os.open(folder, _FOLDER)
     try:

@@ -1,7 +1,7 @@
-"""The language of Helm's --set, --set-string and --set-file: parameters put into values.
+"""Parse parameters in the syntax of Helm's --set, --set-string and --set-file.
 
-The program that renders loads this file by its path, so it imports the standard library only.
-Source: as Helm 3 and 4, observed: `a.b[1].c=v`, `a={x,y}`, a backslash takes the next character as it is.
+The worker loads this file by path, so it imports only the standard library.
+Source: as Helm 3 and 4, observed: `a.b[1].c=v`, `a={x,y}`, a backslash escapes a character.
 """
 
 import re
@@ -15,22 +15,22 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 class SetError(ValueError):
-    """A parameter that Helm refuses."""
+    """An invalid parameter."""
 
 
 class Int64(int):
-    """A whole number of a parameter: Helm keeps it whole, while numbers of value files are floats."""
+    """An integer parameter: Helm keeps it an integer, while numbers in value files are floats."""
 
 
 class _End(Exception):
-    """The text ends."""
+    """The end of the text."""
 
 
 def put(values: dict[str, Any], text: str, convert: Callable[[str], Any]) -> None:
-    """Put a parameter into values, in place; lists and maps that are there are kept around it.
+    """Set a parameter in values, in place; existing lists and maps are merged.
 
-    Shapes: `text` is `name=value`; `convert` makes the value, or each element of a `{list}`.
-    Raises: SetError with what is wrong.
+    Shapes: `text` is `name=value`; `convert` converts the value, or each element of a `{list}`.
+    Raises: SetError with the problem.
     """
     line = _Line(text, convert)
     try:
@@ -41,9 +41,9 @@ def put(values: dict[str, Any], text: str, convert: Callable[[str], Any]) -> Non
 
 
 def typed(text: str) -> Any:
-    """Return the value that --set makes of a text: a boolean, null, a whole number, or the text.
+    """Convert a text as --set does: to a boolean, null or an integer, or leave it.
 
-    Source: as Helm: `1e3`, `1.5`, `0123` and what 64 bits do not hold stay text.
+    Source: as Helm: `1e3`, `1.5`, `0123` and integers beyond 64 bits stay text.
     """
     folded = text.casefold()
     if folded in _WORDS:
@@ -57,7 +57,7 @@ def typed(text: str) -> Any:
 
 
 class _Line:
-    """Reads one parameter."""
+    """Parses one parameter."""
 
     def __init__(self, text: str, convert: Callable[[str], Any]) -> None:
         self._text, self._convert, self._at = text, convert, 0
@@ -69,7 +69,7 @@ class _Line:
         return self._text[self._at - 1]
 
     def _until(self, stops: str) -> tuple[str, str]:
-        """Return what comes before one of some characters, and that one, empty at the end of the text."""
+        """Read up to a stop character; return the text and the character, empty at the end."""
         found: list[str] = []
         while self._at < len(self._text):
             character = self._read()
@@ -83,7 +83,7 @@ class _Line:
         return "".join(found), ""
 
     def key(self, data: dict[str, Any], level: int) -> None:
-        """Read a name and what it is given, into a map."""
+        """Parse a name and its value into a map."""
         name, last = self._until("=[,.")
         if last == "=":
             self._assign(data, name)
@@ -106,8 +106,8 @@ class _Line:
         index = self._index()
         found = data.get(name, [])
         if not isinstance(found, list):
-            raise SetError(f'"{name}" is no list')
-        # A new list is there even if the text ends before it is given an element.
+            raise SetError(f'"{name}" is not a list')
+        # As in Helm: a new list is set even if the text ends before an element.
         _set(data, name, found)
         self._item(found, index, level)
 
@@ -116,7 +116,7 @@ class _Line:
             raise SetError(f"the name has more than {_MOST_LEVELS} levels")
         inner = data.get(name, {})
         if not isinstance(inner, dict):
-            raise SetError(f'"{name}" is no map')
+            raise SetError(f'"{name}" is not a map')
         try:
             self.key(inner, level)
             if not inner:
@@ -128,14 +128,14 @@ class _Line:
     def _index(self) -> int:
         text, last = self._until("]")
         if not last or not _WHOLE.fullmatch(text):
-            raise SetError(f"error parsing index: {text[:40]!r} is no whole number")
+            raise SetError(f"error parsing index: {text[:40]!r} is not a whole number")
         index = int(text[:_MOST_LEVELS])
         if not 0 <= index <= _MOST_INDEX:
-            raise SetError(f"index {text[:40]} is not from 0 to {_MOST_INDEX}")
+            raise SetError(f"index {text[:40]} must be from 0 to {_MOST_INDEX}")
         return index
 
     def _item(self, found: list[Any], index: int, level: int) -> None:
-        """Read what an element of a list is given."""
+        """Parse the value of a list element."""
         rest, last = self._until("[.=")
         if rest:
             raise SetError(f"unexpected data at end of array index: {rest[:40]!r}")
@@ -145,13 +145,13 @@ class _Line:
         elif last == "[":
             inner_index, value = self._index(), [] if old is None else old
             if not isinstance(value, list):
-                raise SetError(f"element {index} is no list")
+                raise SetError(f"element {index} is not a list")
             self._item(value, inner_index, level)
         elif last == ".":
             value = old if isinstance(old, dict) else {}
             if index < len(found):
                 found[index] = value
-            # As Helm: an element that is new stays away when the text ends at its empty value.
+            # As in Helm: a new element is not added if the text ends with its empty value.
             self.key(value, level)
         else:
             raise _End

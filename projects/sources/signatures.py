@@ -1,4 +1,4 @@
-"""OpenPGP signatures of commits, and the keys that are known."""
+"""Verify OpenPGP signatures of commits."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -31,18 +31,18 @@ class Key:
 
 
 def read_keys(text: str) -> list[Key]:
-    """Return the public keys of an armored text.
+    """Parse the public keys in an armored text.
 
-    Raises: Invalid when there is none, or a secret key is among them.
+    Raises: Invalid if there is none, or a secret key.
     """
     if "PRIVATE KEY BLOCK" in text:
-        raise Invalid("keydata holds a secret key: give the public one only")
+        raise Invalid("keydata has a secret key: provide only the public key")
     try:
         certs = Cert.split_bytes(text.encode())
     except Exception as error:  # the library has no class of its own for this
-        raise Invalid(f"keydata is no OpenPGP key in ASCII form: {error}"[:300]) from error
+        raise Invalid(f"keydata is not an armored OpenPGP key: {error}"[:300]) from error
     if not certs:
-        raise Invalid("keydata holds no OpenPGP key")
+        raise Invalid("keydata has no OpenPGP key")
     return [
         Key(
             key_name(c.fingerprint),
@@ -55,7 +55,7 @@ def read_keys(text: str) -> list[Key]:
 
 
 def known_keys() -> dict[str, str]:
-    """Return the armored keys by their short name."""
+    """Return the armored keys by their short id."""
     return dict(setting(SETTING, {}))
 
 
@@ -65,7 +65,7 @@ def check_sources(
     project: str,
     spec: Mapping[str, Any],
 ) -> None:
-    """Return if every commit is signed as the project asks.
+    """Check that every commit is signed as the project requires.
 
     Raises: Stalled naming the commits that are not.
     """
@@ -96,14 +96,13 @@ def _problems(url: str, revision: str, project: str, demand: SignatureRequiremen
             reason = _problem(commit, demand, keys)
             if reason:
                 problems.append(
-                    f"Failed verifying revision {commit.id.decode()} by '{_author(commit)}': {reason}"
+                    f"Failed verifying revision {commit.id.decode()} "
+                    f"by '{_author(commit)}': {reason}"
                 )
             if len(problems) == _MOST_PROBLEMS:
                 break
     except TooMany:
-        return [
-            f"{url} has more than {MOST_COMMITS} commits: strict cannot look at all of them, use head"
-        ]
+        return [f"{url} has more than {MOST_COMMITS} commits, the limit of mode strict: use head"]
     return problems
 
 
@@ -112,13 +111,13 @@ def _author(commit: Commit) -> str:
 
 
 def _problem(commit: Commit, demand: SignatureRequirement, keys: Mapping[str, str]) -> str:
-    """Return why a commit is not signed as is asked, empty when it is."""
+    """Return why a commit's signature is not accepted, empty if it is."""
     if not commit.gpgsig:
         return "it is not signed"
     try:
         signature = Sig.from_bytes(commit.gpgsig)
     except Exception:  # the library has no class of its own for this
-        return "its signature is no OpenPGP signature"
+        return "its signature is not an OpenPGP signature"
     signer = key_name(signature.issuer_fingerprint or signature.issuer_key_id)
     allowed = [name for name in demand.keys if name in keys]
     certs = {name: Cert.from_bytes(keys[name].encode()) for name in allowed}

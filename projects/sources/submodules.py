@@ -1,4 +1,4 @@
-"""Git submodules: folders whose files are those of another repository, fetched when a render reads them."""
+"""Git submodules: folders with the files of another repository, fetched on first access."""
 
 import io
 import posixpath
@@ -21,25 +21,26 @@ _MOST_BYTES = 1024**2
 
 
 class SubmoduleCount:
-    """How many repositories of submodules one render reads, however they are nested."""
+    """Counts the submodules that one render reads, including nested ones."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def count(self, folder: str) -> None:
-        """Count one that is read now.
+        """Count a submodule.
 
-        Raises: ManifestError naming its folder when there are too many.
+        Raises: ManifestError naming its folder if the limit is exceeded.
         """
         self._count += 1
         if self._count > settings.MAX_SUBMODULES:
             raise ManifestError(
-                f"submodule {folder}: more than {settings.MAX_SUBMODULES} submodules are read, the limit (HUB_MAX_SUBMODULES)"
+                f"submodule {folder}: more than {settings.MAX_SUBMODULES} submodules, "
+                "the limit (HUB_MAX_SUBMODULES)"
             )
 
 
 class WithSubmodules:
-    """The files of a commit, with those of its submodules in their places."""
+    """The files of a commit, including those of its submodules."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class WithSubmodules:
         self._inner: dict[str, Files] = {}
 
     def _place(self, path: str) -> tuple[str, str, str] | None:
-        """Return the submodule that a path is in, its commit and the path in there."""
+        """Return the submodule that contains a path, its commit and the path inside."""
         end = len(path)
         while end > 0:
             folder = path[:end]
@@ -96,9 +97,9 @@ class WithSubmodules:
 
 
 def with_submodules(files: Files, url: str, opened: Callable[[str, str, str], Files]) -> Files:
-    """Return files with their submodules; `opened(folder, url, commit)` gives those of one when it is read.
+    """Return files including submodules; `opened(folder, url, commit)` returns the files of one.
 
-    Raises: ManifestError for a list of submodules that cannot be read.
+    Raises: ManifestError for an invalid list of submodules.
     """
     found = files.entry(LIST)
     if found is None or not stat.S_ISREG(found[0]):
@@ -110,19 +111,19 @@ def _listed(data: bytes) -> dict[str, str]:
     if len(data) > _MOST_BYTES:
         raise ManifestError(f"{LIST} is larger than {_MOST_BYTES // 1024**2} MiB, the limit")
     try:
-        # A list names no other files: `[include]` would read those of the hub's machine.
+        # Without includes: `[include]` would read local files.
         read = ConfigFile.from_file(io.BytesIO(data), expand_includes=False)
         listed = list(parse_submodules(read))
         texts = [(path.decode(), url.decode()) for path, url, _name in listed]
     except (ValueError, KeyError) as error:
-        raise ManifestError(f"{LIST} cannot be read: {error}") from error
+        raise ManifestError(f"{LIST} is invalid: {error}") from error
     return {posixpath.normpath(path): url for path, url in texts}
 
 
 def absolute(url: str, parent: str) -> str:
-    """Return the URL of a submodule, which may be relative to that of the repository that has it.
+    """Return the absolute URL of a submodule.
 
-    Raises: ManifestError for one that leads out of the parent's server, or that is not read.
+    Raises: ManifestError if it leads outside the parent's server, or is not supported.
     """
     if url.startswith(("./", "../")):
         url = _joined(url, parent)
@@ -143,7 +144,9 @@ def _joined(url: str, parent: str) -> str:
     folders = [p for p in path.split("/") if p]
     for part in url.split("/"):
         if part == ".." and not folders:
-            raise ManifestError(f"{LIST}: {url!r} leads out of the server of {redact_text(parent)}")
+            raise ManifestError(
+                f"{LIST}: {url!r} leads outside the server of {redact_text(parent)}"
+            )
         if part == "..":
             folders.pop()
         elif part not in ("", "."):

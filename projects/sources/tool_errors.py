@@ -1,4 +1,4 @@
-"""What tools say, without what they quote of the files that they read."""
+"""Remove file contents from the error messages of tools."""
 
 import re
 
@@ -7,5 +7,5 @@ _CONTENTS = re.compile(r"(?:: node contents:|: value: \{)[\s\S]*")
 
 
 def without_file_contents(text: str) -> str:
-    """Return an error of a tool without the contents of files in it."""
+    """Return a tool's error message without quoted file contents."""
     return _CONTENTS.sub("", _QUOTED.sub(r"\1…", text)).rstrip()

@@ -1,4 +1,4 @@
-"""What servers said a short while ago: weighed, and gone when it is old."""
+"""A cache for responses of servers, limited by size and age."""
 
 import threading
 import time
@@ -10,9 +10,9 @@ Value = TypeVar("Value")
 
 
 class TTLCache(Generic[Value]):
-    """The newest values by key, as many as there is room for; safe between threads.
+    """A thread-safe cache of the newest values.
 
-    Units: `most_bytes` of all values together, as their callers weigh them; `seconds` that each is kept.
+    Units: `most_bytes` for all values, as measured by the callers; `seconds` for each value.
     """
 
     def __init__(self, most_bytes: int, seconds: float) -> None:
@@ -22,7 +22,7 @@ class TTLCache(Generic[Value]):
         self._held = 0
 
     def get(self, key: Hashable) -> Value | None:
-        """Return a value that is not too old, None when there is none."""
+        """Return a value, None if it is missing or expired."""
         with self._lock:
             found = self._found.get(key)
             if found is None or found[0] <= time.monotonic():
@@ -30,7 +30,7 @@ class TTLCache(Generic[Value]):
             return found[2]
 
     def put(self, key: Hashable, value: Value, size: int) -> None:
-        """Keep a value; one that is larger than all the room is not kept."""
+        """Store a value, unless it exceeds the size of the cache."""
         now = time.monotonic()
         with self._lock:
             self._drop(key)
@@ -38,14 +38,14 @@ class TTLCache(Generic[Value]):
                 return
             self._found[key] = (now + self._seconds, size, value)
             self._held += size
-            # All are kept equally long, so that the oldest are the first.
+            # All values have the same lifetime, so the first ones expire first.
             for first, (until, _, _) in list(self._found.items()):
                 if self._held <= self._most and until > now:
                     break
                 self._drop(first)
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Remove all values."""
         with self._lock:
             self._found.clear()
             self._held = 0

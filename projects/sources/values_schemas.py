@@ -1,6 +1,7 @@
-"""Schemas of values: all that one refers to is put into it, so that nothing is opened when it is used.
+"""Make values schemas self-contained, so that their validation opens nothing.
 
-Helm's validator opens what `$ref` and `$schema` name, files of the machine too, and quotes it in its errors.
+Helm's validator opens the targets of `$ref` and `$schema`, including local files, and quotes them
+in errors.
 """
 
 import re
@@ -22,18 +23,18 @@ _PLACE = "definitions"
 _MOST = 30
 _MOST_BYTES = 4 * 1024**2
 _MOST_VALUES = 500_000
-"""Values of all schemas of a chart: each is looked at, here and whenever values are checked."""
+"""The limit of values in all schemas of a chart: each costs time here and in validation."""
 
 
 class SchemaBudget:
-    """How many values are left for the schemas of one chart and its dependencies."""
+    """The remaining values for the schemas of a chart and its dependencies."""
 
     def __init__(self) -> None:
-        """Begin with all that they may have together."""
+        """Start with the full limit."""
         self._left = _MOST_VALUES
 
     def spend(self, data: bytes, path: str) -> None:
-        """Count the values of a schema, about as many as it has signs before one.
+        """Count the values of a schema, estimated by the characters that precede one.
 
         Raises: ManifestError.
         """
@@ -47,9 +48,9 @@ class SchemaBudget:
 def inline_references(
     data: bytes, path: str, page: Callable[[str], bytes], room: SchemaBudget
 ) -> bytes:
-    """Return a schema with the pages of servers that it refers to in it; `page` gives one.
+    """Inline the remote schemas that a schema refers to; `page` fetches one.
 
-    Raises: ManifestError naming the reference that leads elsewhere; what `page` raises.
+    Raises: ManifestError naming an unsupported reference; what `page` raises.
     """
     schema = _Schema(path)
     document = schema.rewritten(_parsed(data, path, room), "", "#")
@@ -80,9 +81,9 @@ class _Schema:
         self.todo: dict[str, str] = {}
 
     def rewritten(self, node: Any, url: str, place: str, depth: int = 0) -> Any:
-        """Return a document of a schema, which comes from a URL or is the chart's own, for its place in the whole."""
+        """Rewrite the references of a schema (from `url`, or the chart's own) for its new place."""
         if depth > MAX_DEPTH:
-            raise ManifestError(f"{self._path} is nested more than {MAX_DEPTH} deep")
+            raise ManifestError(f"{self._path} is nested more than {MAX_DEPTH} levels deep")
         if isinstance(node, list):
             return [self.rewritten(entry, url, place, depth + 1) for entry in node]
         if not isinstance(node, dict):
@@ -99,14 +100,15 @@ class _Schema:
         target, fragment = urldefrag(urljoin(url, text) if url else text)
         if not text.startswith("#") and not is_page(target):
             raise ManifestError(
-                f"{self._path}: {field}: {text[:200]} is not in the schema itself; copy it into its "
+                f"{self._path}: {field}: {text[:200]} is not in the schema itself; "
+                f"copy it into its "
                 f"{_PLACE}, or set helm.skipSchemaValidation"
             )
         root = place if text.startswith("#") or target == url else self._root(target)
         if root == "#":
             return f"#{fragment}"
         if fragment and not fragment.startswith("/"):
-            raise ManifestError(f"{self._path}: {field}: {text[:200]} is no path in its schema")
+            raise ManifestError(f"{self._path}: {field}: {text[:200]} is not a path in its schema")
         return root + fragment
 
     def _root(self, url: str) -> str:
@@ -120,14 +122,12 @@ class _Schema:
         draft = node.get("$schema")
         if isinstance(draft, str) and not _DRAFT.fullmatch(draft):
             raise ManifestError(
-                f"{self._path}: $schema: {draft[:200]} is no published draft of JSON Schema"
+                f"{self._path}: $schema: {draft[:200]} is not a published draft of JSON Schema"
             )
         for field in ("$id", "id"):
             name = node.get(field)
             if isinstance(name, str) and name.lower().startswith("file:"):
-                raise ManifestError(
-                    f"{self._path}: {field}: {name[:200]} names a file of this machine"
-                )
-        # A base of its own would move what the references of a fetched schema mean.
+                raise ManifestError(f"{self._path}: {field}: {name[:200]} refers to a local file")
+        # The base URI of an inlined schema would change the meaning of its references.
         dropped = {f for f in ("$id", "id", "$schema") if url and isinstance(node.get(f), str)}
         return {k: v for k, v in node.items() if k not in dropped}

@@ -1,4 +1,4 @@
-"""Resolve what a person asked for to a revision: branches, tags, version constraints."""
+"""Resolve target revisions: branches, tags, version constraints, abbreviated commits."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ _ABBREVIATED = re.compile(r"[0-9a-f]{7,39}")
 
 
 def is_constraint(text: str) -> bool:
-    """Return whether a text may be a version constraint and not an exact version or a name."""
+    """Return whether a text is a version constraint, not an exact version or a name."""
     if not text or _EXACT.fullmatch(text):
         return False
     if parse_version(text) is not None and not _FEW_NUMBERS.fullmatch(text):
@@ -22,7 +22,7 @@ def is_constraint(text: str) -> bool:
 
 
 def highest(constraint: str, names: Iterable[str], prefix: str = "") -> str | None:
-    """Return the name of the highest version that satisfies a constraint, None when none does."""
+    """Return the name of the highest version that satisfies a constraint, None if none does."""
     found = []
     for name in names:
         if not name.startswith(prefix):
@@ -34,11 +34,12 @@ def highest(constraint: str, names: Iterable[str], prefix: str = "") -> str | No
 
 
 def resolve_git(target: str, refs: Mapping[str, str], head: str, prefix: str = "") -> str:
-    """Return the commit that a target revision names.
+    """Return the commit for a target revision.
 
-    Source: as Argo CD 3.6: empty is HEAD; a branch, tag or full ref of that name; tags that satisfy a constraint;
-        an abbreviated commit. A ref that exists wins over what its name would be as a constraint.
-    Raises: Stalled when nothing fits.
+    Source: as Argo CD 3.6: empty means HEAD; else a branch, tag or full ref of that name, the
+        highest tag that satisfies a constraint, an abbreviated commit. An existing ref wins over a
+        constraint.
+    Raises: Stalled if nothing matches.
     """
     wanted = target or "HEAD"
     if _COMMIT.fullmatch(wanted):
@@ -50,8 +51,8 @@ def resolve_git(target: str, refs: Mapping[str, str], head: str, prefix: str = "
         raise Stalled(
             "RevisionNotFound", "unable to resolve 'HEAD' to a commit SHA: the repository is empty"
         )
-    for look in (_named, _newest, _abbreviated):
-        found = look(wanted, refs, prefix)
+    for resolver in (_named, _newest, _abbreviated):
+        found = resolver(wanted, refs, prefix)
         if found:
             return found
     why = ": no tag satisfies it" if is_constraint(wanted) else ""
@@ -74,12 +75,12 @@ def _newest(wanted: str, refs: Mapping[str, str], prefix: str) -> str:
 
 
 def is_abbreviated(target: str) -> bool:
-    """Return whether a target revision can be an abbreviated commit: seven digits or more."""
+    """Return whether a target revision may be an abbreviated commit of at least 7 digits."""
     return bool(_ABBREVIATED.fullmatch(target))
 
 
 def _abbreviated(wanted: str, refs: Mapping[str, str], _prefix: str) -> str:
-    """Return the one commit that an abbreviation of seven digits or more names, empty when there is none."""
+    """Return the commit of a ref that matches an abbreviation, empty if none or several do."""
     if not is_abbreviated(wanted):
         return ""
     longer = {commit for commit in refs.values() if commit.startswith(wanted)}

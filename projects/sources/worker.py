@@ -1,9 +1,9 @@
-"""The program that renders charts and Jsonnet and runs jq, apart from the hub.
+"""The worker process, which renders charts and Jsonnet and runs jq, separately from the hub.
 
-A chart is somebody else's program: an endless loop, a crash of the library or a huge result ends
-this process and nothing more. `confined.py` starts it when it has nothing to lose. It says first
-which layers shut it in, then reads one JSON request a line and answers with one line; for a
-Jsonnet import it asks back. It imports no Django.
+A chart is an untrusted program: an endless loop, a crash of the library or a huge result only ends
+this process. `confined.py` starts it after giving up all privileges. It first reports the active
+layers, then reads one JSON request per line and writes one line in response; for a Jsonnet import
+it sends a request itself. It imports no Django.
 """
 
 import base64
@@ -21,9 +21,9 @@ _SETS = runpy.run_path(str(Path(__file__).with_name("set_parameters.py")))
 
 
 def main(layers: Sequence[str] = ()) -> None:
-    """Say which layers hold, and serve requests until the input ends."""
+    """Report the active layers, and serve requests until the input ends."""
     source = sys.stdin.buffer
-    # Libraries print warnings to standard output; answers keep a descriptor of their own.
+    # Libraries print warnings to standard output, so responses use a separate descriptor.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
@@ -74,7 +74,7 @@ def _helm(request: dict[str, Any], _ask: Any) -> Any:
     }
 
     def rendered(chart: Any, given: Any) -> dict[str, str]:
-        # Rendering changes the chart (disabled dependencies are dropped), so each render loads its own.
+        # Rendering modifies the chart (drops disabled dependencies), so each render loads it again.
         with contextlib.closing(chart) as own:
             arguments = (json.dumps(given), json.dumps(options))
             return dict(json.loads(_native.call_string("helm_render", own._raw(), *arguments)))
@@ -94,7 +94,7 @@ def _values(helm: Any, request: dict[str, Any]) -> dict[str, Any]:
         result = _merge(result, one)
     texts = [p for p in request.get("parameters") or [] if p["forceString"]]
     others = [p for p in request.get("parameters") or [] if not p["forceString"]]
-    # In the order of Helm, which reads --set before --set-string before --set-file.
+    # In Helm's order: --set, --set-string, --set-file.
     for entry in others:
         _put(result, f"{entry['name']}={_escaped(entry['value'])}", _SETS["typed"], "--set")
     for entry in texts:
@@ -113,16 +113,16 @@ def _put(values: dict[str, Any], text: str, convert: Any, option: str) -> None:
 
 
 def _escaped(value: str) -> str:
-    # As Argo CD: a comma in a value is part of it, not the next parameter; a list in braces keeps its commas.
+    # As in Argo CD: a comma in a value does not start another parameter, except in braces.
     if value.startswith("{") and value.endswith("}"):
         return value
     return re.sub(r"(?<!\\),", r"\\,", value)
 
 
 def _marked(value: Any, mark: str) -> Any:
-    """Return values with the whole numbers of parameters as text, which a template of the chart makes whole again.
+    """Encode integer parameters as text with a prefix; a template of the chart restores them.
 
-    Values reach the library as JSON, where each number becomes a float.
+    Values are passed to the library as JSON, in which all numbers become floats.
     """
     if isinstance(value, dict):
         return {k: _marked(v, mark) for k, v in value.items()}
@@ -159,7 +159,7 @@ def _jq_paths(request: dict[str, Any], _ask: Any) -> Any:
     return _ran("[path(", request["path"], ")]", request["value"])
 
 
-# The hub refuses these by reading the program; here they are nothing even if it read it otherwise than jq does.
+# The hub refuses these functions; they are also disabled here, in case jq parses differently.
 _NOTHING = (
     "".join(
         f"def {name}: error;"
@@ -187,7 +187,7 @@ _NOTHING = (
 def _compiled(before: str, path: str, after: str) -> Any:
     import jq
 
-    # By itself first: what closes a bracket that it has not opened is no path, but a program around ours.
+    # Compile it alone first, since unbalanced brackets could escape the surrounding program.
     jq.compile(path)
     return jq.compile(f"{_NOTHING}{before}{path}\n{after}")
 
@@ -197,7 +197,7 @@ def _ran(before: str, path: str, after: str, value: Any) -> Any:
     try:
         return compiled.input_value(value).first()
     except ValueError:
-        # The words of `error(.data)` are the value's: they must not reach a message.
+        # The message of `error(.data)` comes from the value and must not be shown.
         raise ValueError("the path does not apply") from None
 
 

@@ -71,15 +71,15 @@ def test_a_google_service_account_reads(idle_hub, private, tokens):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"githubAppPrivateKey": "no key"}, "githubAppPrivateKey is no RSA key in PEM"),
+        ({"githubAppPrivateKey": "no key"}, "githubAppPrivateKey is not an RSA key in PEM"),
         ({"githubAppID": None}, "githubAppID is missing"),
-        ({"githubAppID": 8}, "gives no token (401): A JSON web token could not be decoded"),
-        ({"githubAppInstallationID": 10}, "gives no token (404): Not Found"),
-        ({"githubAppEnterpriseBaseUrl": "http://127.0.0.1:1"}, "does not answer"),
+        ({"githubAppID": 8}, "issued no token (401): A JSON web token could not be decoded"),
+        ({"githubAppInstallationID": 10}, "issued no token (404): Not Found"),
+        ({"githubAppEnterpriseBaseUrl": "http://127.0.0.1:1"}, "does not respond"),
         ({"githubAppEnterpriseBaseUrl": "http://169.254.169.254"}, "does not connect"),
         ({"githubAppEnterpriseBaseUrl": "file:///etc"}, "must start with https://"),
-        ({"githubAppPrivateKey": "", "gcpServiceAccountKey": "{}"}, "no key of a service account"),
-        ({"githubAppPrivateKey": "", "gcpServiceAccountKey": "["}, "no key of a service account"),
+        ({"githubAppPrivateKey": "", "gcpServiceAccountKey": "{}"}, "not a service account key"),
+        ({"githubAppPrivateKey": "", "gcpServiceAccountKey": "["}, "not a service account key"),
     ],
 )
 def test_what_gives_no_token_is_said(idle_hub, private, tokens, change, words):
@@ -94,7 +94,7 @@ def test_what_gives_no_token_is_said(idle_hub, private, tokens, change, words):
         ((200, b"<html>"), "its answer has no token"),
         ((200, {"token": "a b"}), "its answer has no token"),
         ((200, []), "its answer has no token"),
-        ((500, b""), "gives no token (500): without a reason"),
+        ((500, b""), "issued no token (500): no reason given"),
         ((302, b""), "its answer has no token"),
     ],
 )

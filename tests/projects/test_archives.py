@@ -169,13 +169,15 @@ END = bytes(1024)
         pytest.param(
             header(kind=b"Z", size=10**9), "middle of an entry", id="unknown entry without end"
         ),
-        pytest.param(pax((b"size", b"-1")) + entry(), "no size", id="negative size of pax"),
-        pytest.param(pax((b"size", b"1e3")) + entry(), "no size", id="size of pax with a letter"),
+        pytest.param(pax((b"size", b"-1")) + entry(), "is invalid", id="negative size of pax"),
         pytest.param(
-            pax((b"size", "¹".encode())) + entry(), "no size", id="size of pax in small digits"
+            pax((b"size", b"1e3")) + entry(), "is invalid", id="size of pax with a letter"
         ),
         pytest.param(
-            pax((b"size", b"9" * 5000)) + entry(), "no size", id="size of pax with many digits"
+            pax((b"size", "¹".encode())) + entry(), "is invalid", id="size of pax in small digits"
+        ),
+        pytest.param(
+            pax((b"size", b"9" * 5000)) + entry(), "is invalid", id="size of pax with many digits"
         ),
         pytest.param(entry(b"p", b"3 a=b\n", b"x") + entry(), "record", id="record too short"),
         pytest.param(entry(b"p", b"99 a=b\n", b"x") + entry(), "record", id="record too long"),

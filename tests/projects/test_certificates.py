@@ -74,11 +74,11 @@ def test_a_chart_server_that_wants_a_certificate(idle_hub):
         "tlsClientCertData": pem(mine),
         "tlsClientCertKey": mine[: mine.index("-----BEGIN CERT")],
     }
-    assert "does not answer" in idle_hub.post("/api/v1/repositories", place, status=400)["message"]
+    assert "does not respond" in idle_hub.post("/api/v1/repositories", place, status=400)["message"]
     odd = idle_hub.post(
         "/api/v1/repositories", {**place, **shown, "tlsClientCertKey": "x"}, status=400
     )
-    assert "no certificate and its key" in odd["message"]
+    assert "must be a certificate and its key" in odd["message"]
     idle_hub.post("/api/v1/repositories", {**place, **shown})
     found = idle_hub.get(f"/api/v1/repositories/{quote(server.url, safe='')}/helmcharts")
     assert [c["name"] for c in found["items"]] == ["demo"]

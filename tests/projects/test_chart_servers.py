@@ -82,13 +82,11 @@ def test_an_odd_index_is_an_error_of_that_repository(shape, odd):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        pytest.param("entries: {demo: 5}", "entries.demo is no list", id="no list"),
+        pytest.param("entries: {demo: 5}", "entries.demo must be a list", id="no list"),
         pytest.param("entries: {demo: [5, {}]}", "not found", id="nothing to read"),
-        pytest.param("entries: {demo: [{version: 1.0.0}]}", "names no file", id="no urls"),
-        pytest.param(
-            "entries: {demo: [{version: 1.0.0, urls: [5]}]}", "names no file", id="a number"
-        ),
-        pytest.param("entries: {demo: [{version: 1.0.0, urls: x}]}", "names no file", id="a text"),
+        pytest.param("entries: {demo: [{version: 1.0.0}]}", "has no URL", id="no urls"),
+        pytest.param("entries: {demo: [{version: 1.0.0, urls: [5]}]}", "has no URL", id="a number"),
+        pytest.param("entries: {demo: [{version: 1.0.0, urls: x}]}", "has no URL", id="a text"),
     ],
 )
 def test_what_is_odd_is_named(server, text, words):

@@ -364,7 +364,7 @@ def test_a_person_never_holds_all_places_by_asking_of_many_projects():
             clock.now += 90
 
     # What somebody has used up is neither the project's nor anybody else's.
-    with pytest.raises(RetryLater, match="what reader asks of project 'one' has used its 60 s"):
+    with pytest.raises(RetryLater, match="user reader in project 'one' has used its 60 s"):
         shares.hold(queue_owner("one", "reader")).__enter__()
     for owner in ("one", queue_owner("one", "other")):
         with shares.hold(owner):

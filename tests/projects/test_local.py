@@ -225,7 +225,7 @@ def test_the_command_line_with_a_folder(web, site, tmp_path, sandbox, namespace)
     assert "is not within" in flotilla.refused(
         "app", "diff", "web", "--local", str(tmp_path), "--local-repo-root", str(folder), code=2
     )
-    assert "is no folder" in flotilla.refused(
+    assert "is not a folder" in flotilla.refused(
         "app", "sync", "web", "--local", str(tmp_path / "absent")
     )
     flotilla("app", "sync", "web", "--local", str(folder), "--timeout", "60")
@@ -252,7 +252,7 @@ def test_who_may_only_read_uses_up_nothing_of_the_project(web, repo, settings, m
 
     assert "took longer" in send(web, endless, token=token, status=400)["message"]
     refused = send(web, endless, token=token, status=503)["message"]
-    assert "what reader asks of project 'default' has used its 1 s" in refused
+    assert "user reader in project 'default' has used its 1 s" in refused
     commit = web.push(repo, {"a/b.jsonnet": renders.SMALL.format(n=2)})
     web.wait(lambda: web.application("web")["status"]["sync"]["revision"] == commit, "a render")
     pool.close()

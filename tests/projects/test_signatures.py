@@ -171,7 +171,7 @@ def test_an_altered_commit_is_refused(keys, tmp_path):
     commit.message = b"evil\n"
     assert "bad signature" in _problem(commit, wanted, known)
     commit.gpgsig = b"-----BEGIN SSH SIGNATURE-----\nx\n-----END SSH SIGNATURE-----"
-    assert "no OpenPGP signature" in _problem(commit, wanted, known)
+    assert "not an OpenPGP signature" in _problem(commit, wanted, known)
     repo.close()
 
 

@@ -67,5 +67,5 @@ def test_keys_and_known_hosts(ssh_server, repo):
 
     template.credentials = {"sshPrivateKey": (ssh_server["folder"] / "other").read_text()}
     template.save()
-    with pytest.raises(RetryLater, match="credentials are refused"):
+    with pytest.raises(RetryLater, match="credentials are rejected"):
         sources.resolve(source, "default", force=True)
