@@ -91,11 +91,11 @@ def test_what_gives_no_token_is_said(idle_hub, private, tokens, change, words):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((200, b"<html>"), "its answer has no token"),
-        ((200, {"token": "a b"}), "its answer has no token"),
-        ((200, []), "its answer has no token"),
+        ((200, b"<html>"), "the response has no token"),
+        ((200, {"token": "a b"}), "the response has no token"),
+        ((200, []), "the response has no token"),
         ((500, b""), "issued no token (500): no reason given"),
-        ((302, b""), "its answer has no token"),
+        ((302, b""), "the response has no token"),
     ],
 )
 def test_an_odd_host_is_no_error_of_the_hub(idle_hub, private, tokens, answer, words):
