@@ -85,7 +85,7 @@ def shown_children(caller: Caller, row: ApplicationSet) -> list[Application]:
 def _wanted(
     request: Request, body: Mapping[str, Any], whole: Callable[[], dict[str, Any]]
 ) -> sets.Wanted:
-    """Return the set that a body describes, if the caller may create one of its name: decided before it is checked."""
+    """Return the application set in a body, after checking that the caller may create it."""
     project = text_at(body, "spec", "template", "spec", "project") or "default"
     namespace = namespace_of(request, *NAMESPACE, also=[text_at(body, "metadata", "namespace")])
     sketch = ApplicationSet(
@@ -147,7 +147,7 @@ class ApplicationSets(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Create a set; `upsert` changes one that exists, `dryRun` only says what it would generate."""
+        """Create an application set; `upsert` updates an existing one, `dryRun` only previews."""
         wanted = _wanted(request, asked(request), lambda: body_map(request, "the ApplicationSet"))
         caller, draft = actor(request), _drafted(request, wanted)
         existing = ApplicationSet.objects.filter(
@@ -234,7 +234,7 @@ class Rollout(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Do to a rollout what `{action}` says: pause, resume, abort, or advance past a manual step."""
+        """Perform `{action}` on a rollout: pause, resume, abort, or advance past a manual step."""
         row = get_set(request, name, "update")
         action = body_map(request).get("action")
         if not isinstance(action, str):
@@ -243,7 +243,7 @@ class Rollout(View):
 
 
 def _require_cascades(caller: Caller, children: Sequence[Application]) -> None:
-    """Return if a caller may delete what goes along with applications of a set beyond their own project."""
+    """Check that the caller may delete a set's applications outside their own project."""
     for child in children:
         if child.cascades:
             require_cascade(caller, child)
@@ -299,10 +299,10 @@ class Preview(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Return what `{applicationSet}` would add, change and delete, and how many live resources would go.
+        """Preview what `{applicationSet}` would add, change and delete.
 
-        Decided by the same function that saving runs; nothing is stored. What would go and the caller may not read
-        is counted without its name.
+        It uses the same function as saving, and stores nothing. Deletions that the caller may not
+        read are only counted.
         """
         draft = _drafted(request, _inner(request))
         found = _look(draft)

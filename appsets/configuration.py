@@ -44,7 +44,7 @@ def secret_json(row: Secret) -> dict[str, Any]:
 
 
 def _wanted_secret(body: dict[str, Any]) -> Secret:
-    """Return the secret of a body: `{name, project, servers, data}`, or a Kubernetes Secret with our annotations."""
+    """Parse a secret: `{name, project, servers, data}`, or an annotated Kubernetes Secret."""
     if body.get("kind") == "Secret" or "metadata" in body:
         metadata = body.get("metadata") if isinstance(body.get("metadata"), dict) else {}
         annotations = text_map((metadata or {}).get("annotations"), "metadata.annotations")
@@ -78,7 +78,7 @@ def _wanted_secret(body: dict[str, Any]) -> Secret:
 
 
 def _require_create(caller: Caller, body: Mapping[str, Any]) -> None:
-    """Return if a caller may write the secret of a body: before its servers are resolved, or its project is looked up."""
+    """Check that the caller may write a secret, before its servers or project are looked up."""
     is_manifest = body.get("kind") == "Secret" or "metadata" in body
     at = ("metadata",) if is_manifest else ()
     project = text_at(body, *((*at, "annotations", _PROJECT) if is_manifest else ("project",)))

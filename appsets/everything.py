@@ -1,4 +1,4 @@
-"""`/flotilla/watch` (ours): one stream of every object that the caller may see, resumed by `resourceVersion`."""
+"""`/flotilla/watch`: a stream of all objects the caller may see, with `resourceVersion`."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, NamedTuple
@@ -98,14 +98,16 @@ class Watch(View):
         parameters=[
             OpenApiParameter(
                 "resourceVersion",
-                description="The version of the last item that is known; all objects come first without it.",
+                description=(
+                    "The version of the last known item; without it, all objects are sent first."
+                ),
             ),
             OpenApiParameter("kinds", description=f"Some of {', '.join(KINDS)}; all without it."),
         ],
         responses=OpenApiTypes.OBJECT,
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Stream `{type, kind, resourceVersion, object}`; BOOKMARK says up to which version everything was sent."""
+        """Stream `{type, kind, resourceVersion, object}`; a BOOKMARK marks what was sent."""
         kinds = _asked_kinds(request.query_params.getlist("kinds"))
         start = _start(request.query_params.get("resourceVersion", ""))
         events = "text/event-stream" in request.headers.get("Accept", "")
@@ -177,7 +179,7 @@ async def _changes(
 def _look(
     kinds: list[str], version: int, token: str, is_first: bool
 ) -> tuple[int, list[Change]] | None:
-    """Return the newest version and what changed since another one; None when the caller may no longer ask."""
+    """Return the newest version and the changes since another, None if access was revoked."""
     caller = stream_caller(token)
     if caller is None:
         return None
@@ -193,7 +195,7 @@ def _look(
 
 
 def _item(change: Change, *, is_new: bool) -> dict[str, Any]:
-    # A stream that was resumed does not know what its client had: to it a new object is one that changed.
+    # A resumed stream does not know what its client has: a new object is sent as changed.
     word = "DELETED" if change.gone else "ADDED" if is_new else "MODIFIED"
     return {
         "type": word,

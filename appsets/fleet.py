@@ -1,4 +1,4 @@
-"""Pages of clusters: contact, versions, what runs there; register one, rotate its credentials, remove it."""
+"""Pages of clusters: connection, versions, applications; register, rotate, remove."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -90,7 +90,7 @@ def _health(caller: Caller) -> dict[int, dict[str, int]]:
 
 
 def contact_of(cluster: Cluster) -> str:
-    """Return how well a cluster is seen: Connected, Reading (its objects are being listed), Not watched or Unreachable."""
+    """Return a cluster's watch state: Connected, Reading, Not watched or Unreachable."""
     now = timezone.now()
     if cluster.connection == "Failed":
         return "Unreachable"
@@ -232,7 +232,7 @@ def found(caller: Caller, pk: int, action: str = "get") -> Cluster:
 def _sets(
     caller: Caller, was: Mapping[str, str] | None, now: Mapping[str, str] | None
 ) -> list[str]:
-    """Return the sets, as far as the caller may see them, that a change of a cluster's labels concerns."""
+    """Return the visible application sets that a change of a cluster's labels affects."""
     rows = ApplicationSet.objects.only("namespace", "name", "project", "spec").order_by("name")
     return [
         r.name
@@ -383,7 +383,8 @@ def change(request: HttpRequest, caller: Caller, pk: int) -> str:
     has_new = bool(request.POST.get("bearerToken") or request.POST.get("kubeconfig"))
     if body["server"].rstrip("/") != row.server:
         raise Invalid(
-            f"The kubeconfig is of {body['server']}, this cluster is {row.server}. Register that one on its own."
+            f"The kubeconfig is for {body['server']}, but this cluster is {row.server}. "
+            "Register the other cluster separately."
         )
     require_move(caller, row, body)
     draft = wanted(

@@ -1,4 +1,4 @@
-"""What generators read: the clusters of the hub, the trees of repositories and artifacts, the answers of hosts."""
+"""The inputs of generators: clusters, trees of repositories and artifacts, Git hosts."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ MOST_TOGETHER = 64_000_000
 
 
 class Inputs:
-    """One look at the world for one run of a set; every input is read once.
+    """The inputs of one run of a set; each is read once.
 
-    Shapes: what a server says of its refs must be newer than `since`; `notes` says where the last good
-        answer of a host was kept because there is no newer one.
+    Shapes: the refs of servers must be newer than `since`; `notes` tells where an older response
+        of a host was used because there is no newer one.
     """
 
     def __init__(self, project: Project, since: datetime, row: ApplicationSet) -> None:
@@ -44,7 +44,7 @@ class Inputs:
         self._paths: dict[tuple[str, str], list[str]] = {}
 
     def clusters(self) -> Sequence[ClusterFacts]:
-        """Return every registered cluster that the project has a destination in and is not another project's own.
+        """Return the clusters that the project may use and no other project owns.
 
         Names, labels and annotations of the others are not for who writes sets of this project.
         """
@@ -120,7 +120,8 @@ class Inputs:
     def _noted(self, kind: str, known: GeneratorAnswer) -> Sequence[dict[str, Any]]:
         if known.error:
             self.notes.append(
-                f"{kind}: the answer of {known.at:%Y-%m-%d %H:%M} UTC is kept, as there is no newer one: {known.error}"
+                f"{kind}: using the response of {known.at:%Y-%m-%d %H:%M} UTC, "
+                f"since there is no newer one: {known.error}"
             )
         found: Sequence[dict[str, Any]] = known.params
         return found

@@ -12,7 +12,7 @@ from projects.models import Application
 
 
 class SetCollector(Collector):
-    """Sets with their state, the applications that they own, what is left of the budgets for hosts."""
+    """Metrics: application sets by state, their applications, and budgets of Git hosts."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the families."""

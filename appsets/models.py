@@ -59,7 +59,7 @@ class ApplicationSet(Lockable):
 
     @property
     def rbac_object(self) -> str:
-        """What policies call it: `project/name`, its namespace between when that is another than the hub's."""
+        """Its object in policies: `project/name`, or with its namespace if not the hub's."""
         if self.namespace == settings.NAMESPACE:
             return f"{self.project}/{self.name}"
         return f"{self.project}/{self.namespace}/{self.name}"

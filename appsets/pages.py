@@ -252,7 +252,8 @@ def _require_writer(caller: Caller, draft: ApplicationSet, existing: Application
     is_seen = existing is None or is_allowed(caller, "applicationsets", "get", existing.rbac_object)
     if not is_seen or not is_allowed(caller, "applicationsets", "create", draft.rbac_object):
         raise Invalid(
-            f"You may not write {draft.rbac_object}. Ask for applicationsets, create in project {draft.project}."
+            f"You may not write {draft.rbac_object}. "
+            f"Ask for applicationsets, create in project {draft.project}."
         )
 
 

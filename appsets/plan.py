@@ -1,4 +1,4 @@
-"""Decide what a set does to its applications; preview and reconcile are the same decision. Values in, values out."""
+"""Decide what a set does to its applications, for both preview and reconcile."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,11 +44,11 @@ class Existing(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What a set wants.
+    """The desired applications of a set.
 
-    Shapes: `blocked` are names that are wanted but cannot be made now: they are neither changed nor
-        deleted; without `is_complete` there may be more that nobody can name, and nothing is deleted;
-        with `may_be_empty` that nothing is wanted is a plain answer, as of pull requests.
+    Shapes: `blocked` are names that cannot be created now, and are neither changed nor deleted.
+        Without `is_complete` there may be more unknown ones, so nothing is deleted. With
+        `may_be_empty` an empty result is valid, as for pull requests.
     """
 
     apps: Sequence[App]
@@ -120,11 +120,11 @@ def decide(
     approved: Collection[str] = (),
     paths: Paths = lambda _expression, _value: [],
 ) -> Plan:
-    """Return what a set does, given what it wants and what is there.
+    """Return the plan of a set from its desired and existing applications.
 
-    Shapes: `existing` holds every application of the names that are wanted and every one that the set owns;
-        `paths` says what a jq path selects.
-    Raises: RuleError for a budget that is none.
+    Shapes: `existing` are all applications with desired names or owned by the set; `paths`
+        returns what a jq path selects.
+    Raises: RuleError for an invalid budget.
     """
     policy = policy_of(spec)
     wanted, problems = _unique(wish.apps)
@@ -150,7 +150,7 @@ def decide(
 
 
 def policy_of(spec: Mapping[str, Any]) -> str:
-    """Return what a set may do to its applications: sync, create-only, create-update or create-delete."""
+    """Return a set's policy: sync, create-only, create-update or create-delete."""
     return str((spec.get("syncPolicy") or {}).get("applicationsSync") or "sync")
 
 
@@ -172,7 +172,7 @@ def _deletions(
     existing: Mapping[str, Existing],
     approved: Collection[str],
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return which applications go, which wait for a confirmation and which stay though nobody wants them."""
+    """Return which applications are deleted, wait for confirmation, or are kept."""
     names = {app.name for app in wish.apps} | set(wish.blocked)
     own = [e for e in existing.values() if e.owner == owner]
     gone = tuple(sorted(e.app.name for e in own if not e.deleting and e.app.name not in names))
@@ -266,10 +266,10 @@ def _taken(made: Any, live: Any, path: Sequence[str]) -> Any:
 
 
 def _paired(made: Any, live: Any, ours: Sequence[Path], theirs: Sequence[Path]) -> Any:
-    """Return a value whose selected fields are the live ones, first with first.
+    """Return a value with the live values of its selected fields, paired in order.
 
-    Where both sides select another number, only fields outside lists are taken: which element of one list is
-    which of the other nobody can know.
+    If the numbers of selected fields differ, only fields outside lists are used, since list
+    elements cannot be paired.
     """
     if len(ours) != len(theirs):
         for path in [*ours, *theirs]:
@@ -304,7 +304,7 @@ def _inside(value: Any, key: str | int) -> list[Any]:
 
 
 def _put(value: Any, path: Path, found: Sequence[Any]) -> Any:
-    """Return a value with another one at a path, or without what is there when nothing was found."""
+    """Return a value with a path replaced, or removed if nothing was found."""
     if not path:
         return found[0] if found else value
     key = path[0]

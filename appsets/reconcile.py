@@ -76,7 +76,7 @@ class Decision:
     rows: Mapping[str, Application]
     problems: tuple[Problem, ...] = ()
     missing: tuple[Mapping[str, str], ...] = ()
-    """Labels of applications that are wanted and do not come to be: their step of a rollout is not done."""
+    """Labels of desired applications that could not be created: their step is not done."""
     is_kept: bool = False
     """Whether a last good answer stands in for one that a host did not give."""
 
@@ -125,7 +125,10 @@ def _looked(row: ApplicationSet, since: datetime) -> Decision:
         problems.append(
             (
                 "",
-                f"project '{project.name}' has no destination in cluster {stranded} any more: nothing is deleted until it has one, or the applications there are gone",
+                (
+                    f"project '{project.name}' no longer has a destination in cluster {stranded}: "
+                    "nothing is deleted until it has one, or the applications there are gone"
+                ),
             )
         )
     rows = _rows(row, [a.name for a in apps])
@@ -164,9 +167,9 @@ def _generated(row: ApplicationSet, since: datetime) -> tuple[Project, Inputs, l
 
 
 def _stranded(row: ApplicationSet, withheld: Sequence[str]) -> str:
-    """Return a cluster that the project lost while applications of the set are there, empty when there is none.
+    """Return a cluster that the project lost while it has applications, empty if none.
 
-    A project that is narrowed takes clusters from generators; that must not read as if they were gone.
+    Restricting a project hides clusters from generators, which must not look like their removal.
     """
     there = Application.objects.filter(namespace=row.namespace, owner=row.name)
     found = there.filter(cluster__name__in=withheld).values_list("cluster__name", flat=True)
@@ -176,7 +179,8 @@ def _stranded(row: ApplicationSet, withheld: Sequence[str]) -> str:
 def _app(row: ApplicationSet, made: Mapping[str, Any]) -> App:
     if not made["metadata"].get("name"):
         raise Invalid(
-            f"ApplicationSet {row.name} contains an application with no name; generateName is not supported"
+            f"ApplicationSet {row.name} contains an application with no name; "
+            "generateName is not supported"
         )
     metadata = {**made["metadata"], "namespace": row.namespace}
     wanted = applications.wanted_from({"metadata": metadata, "spec": made["spec"]})
@@ -238,7 +242,7 @@ def _works(row: ApplicationSet, project: Project, app: App, problems: list[Probl
 
 
 def reconcile(pk: int) -> bool:
-    """Bring a set's applications to what it says, if it is due and nobody else does; return whether that was done."""
+    """Reconcile a set if it is due and not locked; return whether it was done."""
     with claim(ApplicationSet, pk, when=Q(due_at__lte=timezone.now())) as mine:
         if not mine:
             return False
@@ -257,7 +261,7 @@ def reconcile(pk: int) -> bool:
 
 
 def _attempt(row: ApplicationSet) -> timedelta:
-    """Do what is to be done for a set; what nobody expected is said in its conditions, not only in the log."""
+    """Reconcile a set; unexpected errors are also shown in its conditions."""
     try:
         return _take_down(row) if row.deletion_requested_at else _bring(row)
     except (OperationalError, InterfaceError):
@@ -287,7 +291,7 @@ def _bring(row: ApplicationSet) -> timedelta:
 
 
 def _take_down(row: ApplicationSet) -> timedelta:
-    """Delete a set's applications one after the other, from the last step to the first, then the set."""
+    """Delete a set's applications in reverse order of steps, then the set."""
     steps = steps_of(row.spec)
     children = list(Application.objects.filter(namespace=row.namespace, owner=row.name))
     ordered = sorted(
@@ -417,7 +421,8 @@ def _settle(row: ApplicationSet, decision: Decision, problems: Sequence[Problem]
 def _waiting_text(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return (
-        f"the deletion of {len(names)} applications ({shown}) is more than the set's budget and waits for a confirmation; "
+        f"the deletion of {len(names)} applications ({shown}) exceeds the set's budget "
+        "and waits for a confirmation; "
         "nothing was deleted. If it is meant, confirm it; if not, mend the generators"
     )
 

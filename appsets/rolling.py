@@ -50,7 +50,7 @@ def tamed(app: App) -> App:
 
 
 def roll(pk: int) -> bool:
-    """Carry a set's rollout on, if something happened and nobody else does; return whether that was done."""
+    """Continue a set's rollout if it is due and not locked; return whether it was done."""
     with claim(ApplicationSet, pk, when=Q(rollout_due_at__lte=timezone.now())) as mine:
         if not mine:
             return False
@@ -112,7 +112,7 @@ def _children(row: ApplicationSet) -> list[Application]:
 
 
 def target_of(application: Application) -> str:
-    """Return a name for what an application should run: its spec, and the commits that this means now."""
+    """Return an id for an application's target: its spec and current commits."""
     data = orjson.dumps([application.spec, application.revisions], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(data).hexdigest()[:16]
 
@@ -341,11 +341,11 @@ def _clear(row: ApplicationSet) -> None:
 
 
 def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
-    """Do to a rollout what somebody asked for: pause, resume, abort, advance.
+    """Perform an action on a rollout: pause, resume, abort, advance.
 
-    An abort ends the syncs that the rollout started and brings nothing more to the present targets; new
-    commits, or `resume`, go on. `advance` lets the step that is open go on without its limit.
-    Raises: Invalid for another word; Precondition when there is no rollout to speak of.
+    An abort ends the syncs that the rollout started and keeps the other applications as they are,
+    until new commits or `resume`. `advance` lets the open step continue without its limit.
+    Raises: Invalid for an unknown action; Precondition if there is no rollout.
     """
     if action not in ACTIONS:
         raise Invalid(f"action must be one of {', '.join(ACTIONS)}, not {action!r}")

@@ -1,7 +1,7 @@
-"""Decide a progressive sync: which applications of a set start now, and how far each is. Values in, values out.
+"""Decide the progress of a rollout: which applications start now, and the status of each.
 
-Decisions rest on what an application should run (its target) and on what was seen of it, never on comparing
-clocks of different places; a soak time alone measures, from when a step was first seen to be done.
+Decisions depend on the target of an application and on its observed state, never on comparing
+clocks of different machines; only a soak time is measured, from when a step was seen to be done.
 Source: as Argo CD 3.6's RollingSync; soak, halt, pause and abort are ours.
 """
 
@@ -38,11 +38,11 @@ class Step(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """An application as it was last seen.
+    """The last observed state of an application.
 
-    Shapes: `target` names what it should run; `is_synced` is about that target, not an earlier one;
-        `is_bad` is Degraded, or its sync to the target failed for good; without `is_settled` a look is due
-        that may find another target: nothing later starts before that.
+    Shapes: `target` identifies its desired state; `is_synced` relates to that target; `is_bad`
+        means Degraded, or that the sync to the target finally failed. Without `is_settled` a
+        refresh is due that may change the target, so later steps wait for it.
     """
 
     name: str
@@ -111,8 +111,9 @@ def is_reverse(spec: Mapping[str, Any]) -> bool:
 def steps_of(spec: Mapping[str, Any]) -> list[Step]:
     """Return the steps of a set.
 
-    Shapes: beyond Argo CD's `strategy.rollingSync.steps`, `spec.flotilla.rollout` holds `soak` (a duration)
-        and `maxDegraded` (count or percent) for all steps, and `steps`, a list by position of the same.
+    Shapes: in addition to Argo CD's `strategy.rollingSync.steps`, `spec.flotilla.rollout` has
+        `soak` (a duration) and `maxDegraded` (count or percent) for all steps, and `steps`, a list
+        with the same fields by position.
     Raises: RuleError naming the field.
     """
     where = "spec.strategy.rollingSync.steps"
@@ -180,7 +181,7 @@ def _count(value: Any, where: str) -> int | str | None:
 
 
 def limit_of(value: int | str | None, total: int, *, least: int = 1) -> int:
-    """Return how many of `total` a count or percentage means; a percentage is rounded down, to `least` at least."""
+    """Return the number for a count or percentage of `total`, rounded down, at least `least`."""
     if value is None:
         return total
     if isinstance(value, int):
@@ -190,7 +191,7 @@ def limit_of(value: int | str | None, total: int, *, least: int = 1) -> int:
 
 
 def unclear(steps: Sequence[Step], apps: Sequence[tuple[str, Mapping[str, str]]]) -> str:
-    """Return what is wrong with steps, given the applications that they select; empty when nothing is."""
+    """Return the problem of steps, given the applications that they select, else empty."""
     for name, labels in apps:
         hits = [n for n, s in enumerate(steps, 1) if s.selects(labels)]
         if len(hits) > 1:
@@ -224,9 +225,10 @@ def decide(
     now: datetime,
     missing: Sequence[Mapping[str, str]] = (),
 ) -> Rollout:
-    """Return how far each application is, and which ones start now.
+    """Return the progress of each application, and which ones start now.
 
-    Shapes: `missing` are the labels of applications that are wanted and do not exist: their step is not done.
+    Shapes: `missing` are the labels of desired applications that do not exist: their step is not
+        done.
     """
     entries = {
         s.name: _entry(before.get(s.name), s, step_number(steps, s.labels), said)
@@ -284,7 +286,8 @@ def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
     if is_well:
         return entry._replace(
             status=HEALTHY,
-            message=f"Application resource became Healthy, updating status from {entry.status} to Healthy",
+            message="Application resource became Healthy, "
+            f"updating status from {entry.status} to Healthy",
         )
     if said.aborted.get(seen.name) == seen.target and not (seen.is_running or seen.is_synced):
         return entry._replace(
@@ -295,12 +298,14 @@ def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
     if entry.status == PENDING and entry.started:
         return entry._replace(
             status=PROGRESSING,
-            message="Application resource became Progressing, updating status from Pending to Progressing",
+            message="Application resource became Progressing, "
+            "updating status from Pending to Progressing",
         )
     if entry.status == WAITING and seen.is_known and seen.is_synced:
         return entry._replace(
             status=PROGRESSING,
-            message="Application resource is already Synced, updating status from Waiting to Progressing",
+            message="Application resource is already Synced, "
+            "updating status from Waiting to Progressing",
         )
     return entry
 
@@ -338,7 +343,8 @@ def _opened(
                 busy += 1
                 entries[one.name] = entry._replace(
                     status=PENDING,
-                    message="Application moved to Pending status, watching for the Application resource to start Progressing",
+                    message="Application moved to Pending status, "
+                    "watching for the Application resource to start Progressing",
                 )
                 start.append(one.name)
     waits = _waits(entries, number, step, own, bad, said, is_halted=is_halted)
@@ -358,7 +364,11 @@ def _waits(
     is_halted: bool,
 ) -> str:
     if is_halted:
-        return f"step {number} is halted: {len(bad)} of {len(own)} applications are Degraded or failed ({', '.join(sorted(s.name for s in bad)[:5])}), more than {step.bad}"
+        names = ", ".join(sorted(s.name for s in bad)[:5])
+        return (
+            f"step {number} is halted: {len(bad)} of {len(own)} applications are Degraded "
+            f"or failed ({names}), more than {step.bad}"
+        )
     if said.paused:
         return f"step {number} is paused"
     if any(said.aborted.get(s.name) == s.target for s in own):

@@ -77,7 +77,8 @@ def wanted_from(manifest: Any) -> Wanted:
         matches(p, namespace) for p in settings.APPSET_NAMESPACES
     ):
         raise Invalid(
-            f"metadata.namespace must be {settings.NAMESPACE}, not {namespace!r}: sets of other namespaces are served when HUB_APPSET_NAMESPACES names them"
+            f"metadata.namespace must be {settings.NAMESPACE}, not {namespace!r}: "
+            "sets of other namespaces are served when HUB_APPSET_NAMESPACES names them"
         )
     name = check_name(metadata.get("name"))
     spec = _object(manifest, "spec", "spec")
@@ -114,11 +115,13 @@ def _check_spec(name: str, spec: dict[str, Any]) -> None:
         raise Invalid("spec.template.spec.project must be text")
     if has_templated_project(spec):
         raise Invalid(
-            "the Argo CD API does not currently support creating ApplicationSets with templated `project` fields"
+            "the Argo CD API does not currently support creating ApplicationSets "
+            "with templated `project` fields"
         )
     if policy_of(spec) not in POLICIES:
         raise Invalid(
-            f"spec.syncPolicy.applicationsSync must be one of {', '.join(POLICIES)}, not {policy_of(spec)!r}"
+            "spec.syncPolicy.applicationsSync must be one of "
+            f"{', '.join(POLICIES)}, not {policy_of(spec)!r}"
         )
     _check_strategy(spec)
     try:
@@ -137,7 +140,8 @@ def _check_strategy(spec: dict[str, Any]) -> None:
         )
     if str(strategy.get("deletionOrder") or "AllAtOnce").lower() not in ("allatonce", "reverse"):
         raise Invalid(
-            f"spec.strategy.deletionOrder must be AllAtOnce or Reverse, not {strategy['deletionOrder']!r}"
+            "spec.strategy.deletionOrder must be AllAtOnce or Reverse, "
+            f"not {strategy['deletionOrder']!r}"
         )
     if not rollout.is_rolling(spec):
         return
@@ -181,7 +185,8 @@ def _check_generators(name: str, spec: dict[str, Any]) -> None:
         ):
             found = ", ".join(map(str, entry)) if isinstance(entry, dict) else str(entry)
             raise Invalid(
-                f"ApplicationSet {name} contains unrecognized generators: spec.generators[{number}] has {found or 'nothing'}"
+                f"ApplicationSet {name} contains unrecognized generators: "
+                f"spec.generators[{number}] has {found or 'nothing'}"
             )
     try:
         for kind, fetcher in FETCHERS.items():
@@ -198,14 +203,15 @@ def check_namespace(namespace: str, project: Project) -> None:
     """
     if not is_namespace_permitted(Application(namespace=namespace), project):
         raise Invalid(
-            f"project '{project.name}' does not permit namespace '{namespace}': add it to spec.sourceNamespaces"
+            f"project '{project.name}' does not permit namespace '{namespace}': "
+            "add it to spec.sourceNamespaces"
         )
 
 
 def save(
     wanted: Wanted, actor: str, *, upsert: bool = False, replace: bool = False
 ) -> ApplicationSet:
-    """Create a set; an equal one that exists is returned as it is, another one changed with `upsert`.
+    """Create a set; an equal one is returned unchanged, another one updated with `upsert`.
 
     Labels and annotations that it does not name stay, unless `replace` is set.
 
@@ -262,10 +268,10 @@ def _stored(
 
 
 def delete(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
-    """Delete a set, and its applications unless `cascade` or its policy says otherwise; return how many go.
+    """Delete a set, and its applications unless `cascade` or its policy keeps them.
 
-    What an application runs goes with it by its finalizers. With the deletion order Reverse the set stays,
-    on its way out, until its applications are gone one after the other.
+    It returns the number of deleted applications, whose resources are deleted by finalizers. With
+    deletion order Reverse the set stays until its applications are deleted one after the other.
     """
     if takes_children(row, cascade=cascade) and rollout.is_reverse(row.spec):
         return _begin_deletion(row, actor)
@@ -323,7 +329,7 @@ def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
         Application.objects.filter(pk__in=[c.pk for c in children]).update(owner="", owner_uid=None)
         for child in children:
             if goes and child.deletion_requested_at is None:
-                # Nobody can clean up in a cluster that is gone; the application must not wait for it.
+                # A cluster that no longer exists cannot be cleaned up; do not wait for it.
                 applications.request_deletion(
                     child, actor, cascade=None if child.cluster_id else False
                 )

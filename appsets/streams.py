@@ -78,7 +78,7 @@ def _known(version: int) -> set[tuple[str, str]]:
 def sets_since(
     version: int, token: str
 ) -> tuple[int, list[tuple[str, dict[str, Any], str]]] | None:
-    """Return the newest version and what changed since another one; None when the caller may no longer ask."""
+    """Return the newest version and the changes since another, None if access was revoked."""
     caller = stream_caller(token)
     if caller is None:
         return None

@@ -1,4 +1,4 @@
-"""Ask hosts for the parameters of a generator: which provider, with which identity, what of its answer."""
+"""Query Git hosts for the parameters of a generator: provider, credentials, filters."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ PULL = ("github", "gitlab", "gitea", "bitbucket", "bitbucketServer", "azuredevop
 
 
 def check_block(kind: str, block: Mapping[str, Any], where: str) -> None:
-    """Return if a generator names one host, with the fields that this needs, and filters that can be read.
+    """Check that a generator has one host with its required fields and valid filters.
 
     Raises: GeneratorError naming the field.
     """
@@ -101,7 +101,7 @@ def _provider(
 
 
 def place(block: Mapping[str, Any]) -> str:
-    """Return the repository of a pull request generator as events name it, in lower case; empty when nobody can say.
+    """Return a pull request generator's repository as in events, empty if unknown.
 
     Shapes: `owner/repo`; one that is a template, or a number, may be any.
     """
@@ -183,7 +183,7 @@ def pulls(
 
 
 def _believe(provider: Provider, numbers: Sequence[int], is_chosen: Callable[[Pull], bool]) -> None:
-    """Return if an empty list is plausible: pull requests that were open say themselves that they are not.
+    """Check that an empty list is plausible, by reading pull requests that were open.
 
     Raises: HostError.
     """

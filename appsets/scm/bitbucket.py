@@ -124,7 +124,8 @@ class BitbucketServer(Provider):
             if answer.body.get("isLastPage") is not False:
                 return ""
             start = number(answer.body, "nextPageStart")
-            return f"{urlsplit(self.host.base).path}{path}?{urlencode({**query, 'limit': 100, 'start': start})}"
+            page = urlencode({**query, "limit": 100, "start": start})
+            return f"{urlsplit(self.host.base).path}{path}?{page}"
 
         yield from self.host.paged(path, {**query, "limit": 100}, values, following)
 

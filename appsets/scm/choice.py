@@ -1,7 +1,7 @@
-"""Which repositories, branches and pull requests a generator means, and the parameters that they give.
+"""Select repositories, branches and pull requests, and build their parameters.
 
-Source: as Argo CD 3.6. Filters that speak of repositories alone choose repositories; filters that speak
-of branches or paths choose branches of those; inside one filter all must hold, of several one.
+Source: as Argo CD 3.6. Filters on repositories only select repositories; filters on branches or
+paths select branches of those. All conditions of one filter must match, and one of several filters.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

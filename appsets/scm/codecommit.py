@@ -28,7 +28,7 @@ _GONE = (
 
 
 class CodeCommit(Provider):
-    """Repositories of an account and region, with the identity of the hub, or a role that it may take on."""
+    """Repositories of an account and region, with the hub's identity or a role."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         # No single server and no Host: the library speaks to several, and signs for each.
@@ -150,7 +150,7 @@ class _Body:
 
 
 def _send(request: Any, **_: Any) -> AWSResponse:
-    """Return the answer to a request that the library has signed: it is sent by the hub's own client.
+    """Send a request signed by the library with the hub's own client.
 
     The library itself would resolve the name again and read whatever comes.
     """

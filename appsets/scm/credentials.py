@@ -42,7 +42,8 @@ class Keys:
         row = Secret.objects.filter(mine, namespace=self.namespace, name=name).first()
         if row is None:
             raise GeneratorError(
-                f"{where}: there is no secret {name!r} for project '{self.project}'; create it with POST /api/v1/flotilla/secrets"
+                f"{where}: there is no secret {name!r} for project '{self.project}'; "
+                "create it with POST /api/v1/flotilla/secrets"
             )
         if server not in row.servers:
             raise GeneratorError(
@@ -65,7 +66,8 @@ class Keys:
         row = ConfigMap.objects.filter(namespace=self.namespace, name=name).first()
         if row is None:
             raise GeneratorError(
-                f"{where}: there is no ConfigMap {name!r}; create it with POST /api/v1/flotilla/configmaps"
+                f"{where}: there is no ConfigMap {name!r}; "
+                "create it with POST /api/v1/flotilla/configmaps"
             )
         found: Mapping[str, str] = row.data
         return found
@@ -103,7 +105,8 @@ def check_server(server: str, where: str, *, has_secret: bool) -> None:
     if server in (allowed or PUBLIC) or (has_secret and not allowed):
         return
     raise GeneratorError(
-        f"{where}.api: {server} is not among the servers that sets may ask ({', '.join(allowed or PUBLIC)}); "
+        f"{where}.api: {server} is not among the servers that sets may ask "
+        f"({', '.join(allowed or PUBLIC)}); "
         + (
             "add it to HUB_SCM_SERVERS"
             if allowed

@@ -36,7 +36,7 @@ class GitLab(Provider):
         return _branch(found) if found is not None else None
 
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
-        """Return whether a path is in a branch: its folder is listed, as files and folders are asked for differently."""
+        """Return whether a branch has a path; its folder is listed, for files and folders."""
         folder, _, name = path.strip("/").rpartition("/")
         where = f"{one.key}/repository/tree"
         if not self.host.has(where, ref=branch.name, path=folder or None, per_page=100):

@@ -1,7 +1,7 @@
 """Ask one server for JSON: bounded, within its budget, and only for what has changed.
 
-A failed or implausible answer is an error, never an empty list. Credentials go to the server that they
-are for: a redirect or a next page elsewhere is refused.
+A failed or implausible response is an error, never an empty list. Credentials are only sent to
+their server: a redirect or next page elsewhere is refused.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ class Host:
         self.base, self.server = base.rstrip("/"), origin(base)
         self._headers = {"User-Agent": "flotilla", "Accept": "application/json", **(headers or {})}
         self._auth, self._trust, self._timeout = auth, trust, timeout
-        # A token that is renewed every hour must not make all answers unknown: its identity has a name.
+        # A token renewed every hour must not invalidate all responses: use its identity.
         said = identity.encode() or orjson.dumps([sorted(self._headers.items()), auth])
         self._identity = hashlib.sha256(said).hexdigest()
         self._client: http.Client | None = None
@@ -150,7 +150,8 @@ class Host:
             target = _target(url, response.headers.get("location", ""))
             if origin(target) != self.server:
                 raise HostError(
-                    f"{_shown(url)} redirects to {origin(target)}, another server, which is not followed",
+                    f"{_shown(url)} redirects to {origin(target)}, another server, "
+                    "which is not followed",
                     response.status_code,
                 )
             response, data = self._send("GET", target, headers, None)
@@ -195,7 +196,7 @@ class Host:
         items: Callable[[Any], Any],
         following: Callable[[Answer, list[Any]], str],
     ) -> Iterator[Any]:
-        """Yield the items of all pages; `following` names the URL or path of the next one, empty for the last.
+        """Yield the items of all pages; `following` returns the next URL, empty at the end.
 
         Raises: HostError.
         """
@@ -305,7 +306,8 @@ def spend(server: str) -> None:
         tokens = min(most, row.tokens + elapsed * hourly / 3600)
         if tokens < 1:
             raise HostError(
-                f"the budget of {hourly} requests an hour for {server} is used up (HUB_SCM_REQUESTS_PER_HOUR)",
+                f"the budget of {hourly} requests an hour for {server} is used up "
+                "(HUB_SCM_REQUESTS_PER_HOUR)",
                 429,
             )
         HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)

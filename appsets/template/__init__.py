@@ -1,1 +1,1 @@
-"""Templates of application sets: Go's, with the functions that Argo CD has, and the older plain form."""
+"""Templates of application sets: Go templates with Argo CD's functions, and fasttemplate."""

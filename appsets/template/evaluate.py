@@ -1,4 +1,4 @@
-"""Render Go templates that were read, within limits; values are JSON, nothing of Python is reachable.
+"""Evaluate parsed Go templates within limits; values are JSON, no Python is accessible.
 
 Source: https://pkg.go.dev/text/template.
 """
@@ -44,7 +44,7 @@ class _Run:
         self.out.append(text)
 
     def weigh(self, value: Any) -> None:
-        """Count a value that a function takes or gives: a few steps can make it double each time."""
+        """Count the size of a function's arguments or result, which could double each time."""
         found, todo = 0, [value]
         while todo and found <= MOST_IN_VALUE:
             one = todo.pop()
@@ -94,9 +94,10 @@ class _Scope:
 
 
 def render(text: str, data: Any, *, missing: str = "default") -> str:
-    """Return what a template writes for data.
+    """Return the output of a template for some data.
 
-    Shapes: `data` is JSON; `missing` is Go's missingkey: `default` or `invalid` (`<no value>`), `zero`, or `error`.
+    Shapes: `data` is JSON; `missing` is Go's missingkey: `default` or `invalid` (`<no value>`),
+        `zero`, or `error`.
     Raises: TemplateError with the line.
     """
     require_time()

@@ -1,4 +1,4 @@
-"""The plain form of templates: `{{ name }}` becomes the parameter of that name, anything else stays."""
+"""Render fasttemplate: `{{ name }}` becomes the parameter, anything else is kept."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How long one look at a set may take: each template is bounded, ten thousand of them together are not."""
+"""Time and size limits for reconciling one set, with all its templates together."""
 
 import contextlib
 import threading
@@ -9,7 +9,7 @@ MOST_SECONDS = 30.0
 MOST_OUTPUT = 1_000_000
 """Characters that one template may write."""
 MOST_WRITTEN = 100_000_000
-"""Characters of all templates and names of parameters of one look: ten kilobytes for each of ten thousand applications."""
+"""The limit of characters of all templates and parameter names: 10 KB for each of 10,000."""
 _mine = threading.local()
 
 
@@ -29,7 +29,7 @@ def bounded(seconds: float, work: Callable[[], float]) -> Iterator[None]:
 
 
 def count_written(text: str) -> str:
-    """Return what a template has written, or the name of a parameter, counted with the others of this look.
+    """Count the output of a template or the name of a parameter, and return it.
 
     Raises: OutOfTime.
     """
@@ -38,7 +38,8 @@ def count_written(text: str) -> str:
         _mine.left = left - len(text)
         if _mine.left < 0:
             raise OutOfTime(
-                f"its templates and names of parameters are more than {MOST_WRITTEN:,} characters: make fewer or shorter ones"
+                "its templates and names of parameters are more than "
+                f"{MOST_WRITTEN:,} characters: make fewer or shorter ones"
             )
     return text
 
@@ -51,5 +52,6 @@ def require_time() -> None:
     is_over = getattr(_mine, "is_over", None)
     if is_over is not None and is_over():
         raise OutOfTime(
-            f"its generators and templates take more than {MOST_SECONDS:.0f} s: make fewer or simpler ones"
+            f"its generators and templates take more than {MOST_SECONDS:.0f} s: "
+            "make fewer or simpler ones"
         )

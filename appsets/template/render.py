@@ -71,7 +71,7 @@ def render_value(
 def application_from(
     spec: Mapping[str, Any], template: Mapping[str, Any], params: Params
 ) -> dict[str, Any]:
-    """Return the application that a set's template makes of parameters, its `templatePatch` applied.
+    """Render a set's template, including its `templatePatch`, to an application.
 
     Shapes: `{metadata: {name, labels, annotations, finalizers}, spec}`; `spec` is the set's.
     Raises: TemplateError naming the field.
@@ -122,7 +122,7 @@ def _patched(
 
 
 def _merged(base: Any, patch: Any) -> Any:
-    # No list of an Application has a merge key, so a strategic merge is a merge patch: lists are replaced.
+    # Lists of Applications have no merge keys: a strategic merge equals a merge patch.
     if not isinstance(patch, Mapping):
         return patch
     result = dict(base) if isinstance(base, Mapping) else {}

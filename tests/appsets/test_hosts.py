@@ -392,7 +392,7 @@ def test_an_empty_list_that_lies(idle_hub, host, provider):
     _, conditions = run("s")
     assert names_of() == ["pr-1", "pr-2"]
     assert "although #1 is open" in conditions["ErrorOccurred"]["message"]
-    assert "is kept" in conditions["ErrorOccurred"]["message"]
+    assert "using the response of" in conditions["ErrorOccurred"]["message"]
     host.open, host.pulls, host.fail = hidden, kept, None
     _, conditions = run("s")
     assert conditions["ErrorOccurred"]["status"] == "False"
@@ -468,7 +468,7 @@ def test_a_bad_answer_keeps_the_last_good_one(idle_hub, host, fail, words):
     row, conditions = run("s")
     message = conditions["ErrorOccurred"]["message"]
     assert any(w in message for w in words.split("|")), message
-    assert "the answer of" in message and host.token not in message
+    assert "using the response of" in message and host.token not in message
     assert names_of() == ["pr-1", "pr-2", "pr-3"] and row.awaits == []
     assert row.due_at <= timezone.now() + timedelta(minutes=3), "it tries again soon"
     if "left alone" in words:

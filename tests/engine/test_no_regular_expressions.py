@@ -17,7 +17,7 @@ CALLS = {"compile", "match", "search", "fullmatch", "sub", "subn", "split", "fin
 
 # Patterns that are put together, by file and the text of the call's pattern: why that is safe.
 PUT_TOGETHER = {
-    "projects/sources/__init__.py": "names of the hub's own build environment",
+    "projects/sources/rendering.py": "names of the hub's own build environment",
     "hub/pages/api_guide.py": "a table in the same file",
     "appsets/template/functions.py": "a number of columns from 1 to 10,000, and a text of at most 10,000 characters",
 }
