@@ -180,7 +180,7 @@ def test_roles_grants_accounts_and_notices(site, watched):
     row.locator("[name='policy.action']").fill("sync")
     row.locator("[name='policy.clusters']").fill("nonsense")
     dialog.get_by_role("button", name="Save role").click()
-    expect(dialog.locator("[data-error]")).to_contain_text("names no clusters")
+    expect(dialog.locator("[data-error]")).to_contain_text("is not a cluster scope")
     row.locator("[name='policy.clusters']").fill("clusters named prod-*")
     dialog.get_by_role("button", name="Save role").click()
     expect(page.locator("#roles")).to_contain_text("release-team")

@@ -481,9 +481,9 @@ def test_a_grant_ends_on_time_without_anybody_touching_it(idle_hub, person):
         ({"duration": ""}, "duration"),
         ({"duration": "800h"}, "30 days"),
         ({"reason": ""}, "reason"),
-        ({"resource": "nope"}, "no resource"),
+        ({"resource": "nope"}, "unknown resource"),
         ({"until": "soon", "duration": ""}, "until"),
-        ({"clusters": "prod"}, "names no clusters"),
+        ({"clusters": "prod"}, "is not a cluster scope"),
         ({"subject": None}, "subject"),
     ],
 )

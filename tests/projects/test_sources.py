@@ -524,7 +524,7 @@ def test_an_index_is_kept_for_those_who_may_read_it(chart_server, admin_reposito
     chart_server.password = "canary"
     admin_repository(chart_server.url, "helm", credentials={"username": "u", "password": "canary"})
     load(chart_server.url, {"chart": "demo", "targetRevision": "*"}, ctx=context(no_cache=True))
-    with pytest.raises(RetryLater, match="refused"):
+    with pytest.raises(RetryLater, match="rejected"):
         charts.versions(chart_server.url, "demo", {})
 
 
@@ -542,7 +542,7 @@ def admin_repository():
 
 def test_chart_credentials(chart_server, admin_repository):
     chart_server.password = "canary"
-    with pytest.raises(RetryLater, match="refused"):
+    with pytest.raises(RetryLater, match="rejected"):
         load(chart_server.url, {"chart": "demo", "targetRevision": "1.0.0"})
     admin_repository(chart_server.url, "helm", credentials={"username": "u", "password": "canary"})
     assert load(
@@ -569,7 +569,7 @@ def test_an_application_does_not_hand_a_templates_credentials_on(
     who = {"username": "u", "password": "canary"}
     CredentialTemplate.objects.create(url=chart_server.url, credentials=who)
 
-    with pytest.raises(RetryLater, match="refused"):
+    with pytest.raises(RetryLater, match="rejected"):
         load(chart_server.url, source, ctx=context(no_cache=True))
 
     admin_repository(chart_server.url, "helm", credentials=who)
@@ -589,7 +589,7 @@ def test_an_index_reads_no_other_repository_of_its_server_with_a_templates_crede
     CredentialTemplate.objects.create(url=chart_server.url, credentials=who)
 
     chart_server.archives_at = f"{chart_server.url}{place}"
-    with pytest.raises(RetryLater, match="refused"):
+    with pytest.raises(RetryLater, match="rejected"):
         load(url, source, ctx=context(no_cache=True))
 
     admin_repository(url, "helm", credentials=who)

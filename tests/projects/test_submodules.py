@@ -127,7 +127,7 @@ def test_they_can_be_switched_off(repo, other, settings):
 
 def test_a_list_that_cannot_be_read_is_said(repo):
     repo.commit({"c.yaml": config("c"), ".gitmodules": "[submodule\n"})
-    with pytest.raises(Stalled, match=r"\.gitmodules cannot be read"):
+    with pytest.raises(Stalled, match=r"\.gitmodules is invalid"):
         load(repo)
 
 
@@ -171,5 +171,5 @@ def test_a_manifest_in_lfs_is_said(repo):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
     repo.commit({"a/c.yaml": pointer, "b/c.yaml": config("c"), "b/picture.png": pointer})
     assert names(load(repo, "b")) == ["c"]
-    with pytest.raises(Stalled, match=r"a/c.yaml is kept in Git LFS"):
+    with pytest.raises(Stalled, match=r"a/c.yaml is stored in Git LFS"):
         load(repo, "a")
