@@ -178,12 +178,12 @@ def _is_over(row: DryRun) -> bool:
 
 def _settled_by(row: DryRun, question: Question) -> Settled:
     try:
-        return _judged(row, question)
+        return _settled_from(row, question)
     except EngineError as error:
         return Settled(question.local.as_unchanged(), error=error)
 
 
-def _judged(row: DryRun, question: Question) -> Settled:
+def _settled_from(row: DryRun, question: Question) -> Settled:
     local = question.local
     if row.verdict == SAME:
         return Settled(local.as_unchanged())
@@ -207,7 +207,7 @@ def _ask(cluster: Cluster, user: str, question: Question) -> DryRun:
     try:
         answer = dry_run(cluster, user, sent, validate=question.validate, reason="compare")
     except Refused as refused:
-        row.verdict, row.message = REFUSED, _words_of(secretless(refused, sent))
+        row.verdict, row.message = REFUSED, _refusal_text(secretless(refused, sent))
         return row
     except Unreachable as error:
         row.verdict, row.message = REFUSED, _without_answer(error.message)
@@ -221,7 +221,7 @@ def _ask(cluster: Cluster, user: str, question: Question) -> DryRun:
     return row
 
 
-def _words_of(refused: Refused) -> str:
+def _refusal_text(refused: Refused) -> str:
     if refused.status in _INVALID:
         return f"{_REFUSED_AS_INVALID}{refused.message}"[:1000]
     return _without_answer(f"{refused.status} {refused.message}")
@@ -326,13 +326,13 @@ def accepted(
         if not rows or current is None:
             continue
         asked, whole = _digest(sent, user, validate=validate), f"L{digest_of(current)}"
-        if any(_spares(row, asked, whole, now) for row in rows):
+        if any(_is_recent_pass(row, asked, whole, now) for row in rows):
             found.add(key)
             DRY_RUN_CACHE.labels(cluster.server, "sync").inc()
     return found
 
 
-def _spares(row: DryRun, asked: str, whole: str, now: datetime) -> bool:
+def _is_recent_pass(row: DryRun, asked: str, whole: str, now: datetime) -> bool:
     same = (row.asked, row.place, row.verdict) == (asked, whole, DIFFERENT)
     return same and now - row.at < _FRESH
 

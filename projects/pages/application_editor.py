@@ -199,7 +199,7 @@ def _parts(side: Application | applications.Wanted) -> dict[str, Any]:
 
 
 def _require_writer(caller: Caller, wanted: applications.Wanted, row: Application | None) -> None:
-    """Return if a caller may write an application; one that they may not see is as none.
+    """Check that a caller may write an application; one that they may not see looks absent.
 
     Raises: Invalid with the right that is missing.
     """

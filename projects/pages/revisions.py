@@ -76,9 +76,9 @@ def compare(request: HttpRequest, caller: Caller, namespace: str, name: str) -> 
 
 
 def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[ResourceKey, Manifest]:
-    """Return what a revision wants, by key.
+    """Return the desired manifests of a revision, by key.
 
-    Raises: Stalled, RetryLater or Invalid with what stands in the way.
+    Raises: Stalled, RetryLater or Invalid with the reason why they cannot be loaded.
     """
     wanted, revisions = row.sources, list(row.revisions)
     if which != "now":
