@@ -281,7 +281,7 @@ class Generate(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Return the applications that `{applicationSet}` makes, and what makes none; nothing is stored."""
+        """Preview the applications that `{applicationSet}` generates; nothing is stored."""
         draft = _drafted(request, _inner(request))
         found = _look(draft)
         return Response(

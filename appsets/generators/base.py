@@ -68,7 +68,7 @@ class FieldCount:
         self._found = 0
 
     def add(self, params: Params) -> Params:
-        """Count the fields of parameters and return them; raises GeneratorError beyond the bound."""
+        """Count the fields of parameters and return them; raises GeneratorError at the limit."""
         self._found += len(params)
         if self._found > MOST_VALUES:
             raise GeneratorError(f"the parameters have more than {MOST_VALUES:,} fields together")

@@ -120,7 +120,8 @@ def _joined(run: Run, one: Params, other: Params, place: str) -> Params:
     for key in one.keys() & other.keys():
         if one[key] != other[key]:
             raise GeneratorError(
-                f"{place}: found duplicate key {key} with different value, a: {one[key]} ,b: {other[key]}"
+                f"{place}: found duplicate key {key} with different value, "
+                f"a: {one[key]} ,b: {other[key]}"
             )
     return run.size.add({**one, **other})
 
@@ -132,7 +133,9 @@ def _keyed(found: Sequence[Params], keys: Sequence[Any], place: str) -> dict[str
         if key in result:
             shown = {k: params.get(k) for k in keys}
             raise GeneratorError(
-                f"{place}: the parameters from a generator were not unique by the given mergeKeys, Merge requires all param sets to be unique. Duplicate key was {shown}"
+                f"{place}: the parameters from a generator were not unique by the given "
+                "mergeKeys, Merge requires all param sets to be unique. "
+                f"Duplicate key was {shown}"
             )
         result[key] = params
     return result

@@ -39,7 +39,8 @@ class Effort:
         """
         if places + known > MOST_PLACES:
             raise RuleError(
-                f"ignoreDifferences: a path selects more than {MOST_PLACES:,} fields of a resource: "
+                f"ignoreDifferences: a path selects more than {MOST_PLACES:,} fields "
+                "of a resource: "
                 "ignore the field that contains them"
             )
         self.spend(places * _PLACE)

@@ -134,8 +134,8 @@ def ignored_places(
 ) -> Places:
     """Return the places that `without_ignored` removes, relative to the original manifest.
 
-    Raises: RuleError for a jq path that selects the whole manifest, and if the rules process too many
-        values.
+    Raises: RuleError for a jq path that selects the whole manifest, and if the rules process too
+        many values.
     """
     effort = effort or Effort()
     found: Places = {}
@@ -185,7 +185,7 @@ def _exact_paths(value: Any, paths: Iterable[Sequence[Any]], effort: Effort) -> 
 
 
 def _followed(value: Any, path: Sequence[Any]) -> tuple[list[str | int], Sequence[str | int]]:
-    """Split a jq path, whose indexes may be negative or slices, into its start and its last steps."""
+    """Split a jq path (whose indexes may be negative or slices) into its start and last steps."""
     start: list[str | int] = []
     last: Sequence[str | int] = ()
     for step in path:

@@ -67,7 +67,8 @@ def check_patterns(entries: Iterable[Mapping[str, Any]], field: str) -> None:
     """
     if sum(not is_exact(entry) for entry in entries) > MOST_PATTERNS:
         raise RuleError(
-            f"{field} has more than {MOST_PATTERNS} entries with patterns: combine them, or write names"
+            f"{field} has more than {MOST_PATTERNS} entries with patterns: "
+            "combine them, or write names"
         )
 
 

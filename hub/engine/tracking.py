@@ -71,7 +71,7 @@ def mark(manifest: Manifest, instance: str, namespace: str, tracking: Tracking) 
 
 
 def rename(manifest: Manifest, name: str) -> Manifest:
-    """Return a marked manifest that has only `generateName` with its final name, in its mark too."""
+    """Set the final name of a marked manifest that has only `generateName`, also in its mark."""
     prefix = manifest["metadata"].get("generateName") or ""
     annotations = dict(annotations_of(manifest))
     start, slash, marked = annotations.get(TRACKING_ID, "").rpartition("/")

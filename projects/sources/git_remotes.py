@@ -26,7 +26,7 @@ from projects.sources.credentials import configured_for, credentials_for, reader
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 PROOF = timedelta(hours=1)
 JUST_NOW = timedelta(seconds=3)
-"""A new application, or a new source of one, takes refs that are not older: many at once ask the server once."""
+"""New applications and sources use refs of at most this age, so that many poll a server once."""
 _REFUSED = (
     "AuthenticationRequired",
     "AuthenticationFailed",
