@@ -51,6 +51,7 @@ def pytest_configure(config):
         # Coverage follows the run into its workers. Programs that a test starts are not measured:
         # they would start slower than a test about starting allows.
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+        os.environ.pop("COVERAGE_PROCESS_START", None)
 
 
 @pytest.hookimpl(trylast=True)
