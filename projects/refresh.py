@@ -47,6 +47,9 @@ from projects.status import Outcome, write
 
 log = logging.getLogger(__name__)
 
+_SHOWN_FILES = 5
+_LONGEST = 1000
+
 _TRANSIENT_REASONS = {
     "ClusterNotFound",
     "RevisionNotFound",
@@ -177,7 +180,11 @@ def _evaluate(application: Application, outcome: Outcome) -> None:
     outcome.desired = _desired(application, context, force=force)
     outcome.retry_after = _poll_interval(application, outcome.desired)
     _require_live(cluster)
+    ignored = _ignored(application, outcome.desired, context)
+    outcome.conditions += ignored
     outcome.digest = _digest(application, project, outcome.desired, cluster)
+    if ignored:
+        outcome.digest = digest_of([outcome.digest, ignored])
     # An automated application that is OutOfSync is compared again even without a change: its sync
     # may wait for time to pass.
     settled = application.sync_status == Sync.SYNCED or (
@@ -190,6 +197,19 @@ def _evaluate(application: Application, outcome: Outcome) -> None:
     outcome.compared = comparison(application, outcome.desired, cluster, project.spec, ask=ask)
     outcome.retry_after = _sooner(outcome.retry_after, outcome.compared.retry_after)
     _assess(application, project, cluster, outcome)
+
+
+def _ignored(
+    application: Application, desired: Desired, context: sources.Context
+) -> list[tuple[str, str]]:
+    """Return the warning of an application for which nothing was rendered though there are files."""
+    if desired.manifests:
+        return []
+    found = sources.ignored_files(application.sources, desired, context)
+    shown = "; ".join(found[:_SHOWN_FILES])
+    more = f"; and {len(found) - _SHOWN_FILES} more" if len(found) > _SHOWN_FILES else ""
+    text = f"no manifest was rendered, since these files were ignored: {shown}{more}"
+    return [("IgnoredFilesWarning", text[:_LONGEST])] if found else []
 
 
 def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:

@@ -55,6 +55,7 @@ WARNINGS = (
     "ExcludedResourceWarning",
     "OrphanedResourceWarning",
     "UnknownFieldWarning",
+    "IgnoredFilesWarning",
     DELAYED,
 )
 RUNNING = ("Running", "Terminating")

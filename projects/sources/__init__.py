@@ -3,7 +3,7 @@
 Other packages import from here; the modules below are one per source type, tool or concern.
 """
 
-from projects.sources.desired import Desired, load, load_local, unchanged
+from projects.sources.desired import Desired, ignored_files, load, load_local, unchanged
 from projects.sources.render_context import Context, context_of, versions_of
 from projects.sources.source_types import files_of, kind_of, resolve
 from projects.sources.spec_checks import MOST_SOURCES, check_sources
@@ -17,6 +17,7 @@ __all__ = [
     "context_of",
     "detect",
     "files_of",
+    "ignored_files",
     "kind_of",
     "load",
     "load_local",

@@ -9,13 +9,13 @@ import orjson
 
 from hub.engine.errors import EngineError, Invalid
 from hub.engine.resource import Manifest
-from projects.sources import signatures
+from projects.sources import rendering, signatures
 from projects.sources.files import Files, same_inputs
 from projects.sources.manifest_size import ManifestBudget, digest_of
 from projects.sources.render_context import Context
 from projects.sources.rendering import render, render_files
 from projects.sources.source_types import Source, files_of, kind_of, resolve
-from projects.sources.tools import TOOL_FIELDS
+from projects.sources.tools import DIRECTORY, TOOL_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,22 @@ def load(
         inputs += [[number, *entry] for entry in found.inputs]
         digest.update(found.digest.encode())
     return Desired(manifests, list(revisions), types, inputs, digest.hexdigest())
+
+
+def ignored_files(
+    sources: Sequence[Mapping[str, Any]], desired: Desired, context: Context
+) -> list[str]:
+    """Return which files of directory sources have no manifest, each with the reason.
+
+    Raises: Stalled or RetryLater if the files cannot be read any more.
+    """
+    found: list[str] = []
+    rendered = zip(sources, desired.revisions, desired.source_types, strict=True)
+    for source, revision, tool in rendered:
+        if tool == DIRECTORY.name:
+            files = files_of(source, revision, context.project, context.project_spec)
+            found += rendering.ignored_files(source, {"": files}, context)
+    return found
 
 
 def load_local(

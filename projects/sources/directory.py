@@ -1,6 +1,6 @@
 """Render directories of YAML, JSON and Jsonnet files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from projects.sources import jsonnet
 from projects.sources.files import Recorder
 
 _EXTENSIONS = (".yaml", ".yml", ".json", ".jsonnet")
+_MANIFEST_WORDS = ("apiVersion:", "kind:", "metadata:")
 _SKIP = "+argocd:skip-file-rendering"
 
 
@@ -26,8 +27,34 @@ def render(
     Source: as Argo CD 3.6: globs match across "/", and exclude wins.
     """
     manifests: list[Manifest] = []
-    total, volume = 0, Volume()
-    is_chosen = _chooser(block)
+    volume = Volume()
+    for name, data in _chosen(files, path, block):
+        if name.endswith(".jsonnet"):
+            manifests += jsonnet.render(
+                files, path, name, block.get("jsonnet") or {}, environment, volume
+            )
+        else:
+            manifests += _parse(name, data, volume)
+    return manifests
+
+
+def ignored(files: Recorder, path: str, block: Mapping[str, Any]) -> list[str]:
+    """Return which files of a folder that renders without an error have no manifest, and why."""
+    volume = Volume()
+    texts = (
+        (name, data.decode())
+        for name, data in _chosen(files, path, block)
+        if not name.endswith(".jsonnet")
+    )
+    return [
+        f"{name}: {reason}"
+        for name, text in texts
+        if _SKIP not in text and (reason := _why_ignored(name, text, volume))
+    ]
+
+
+def _chosen(files: Recorder, path: str, block: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    total, is_chosen = 0, _chooser(block)
     everything = bool(block.get("disableExtensionFilter"))
     for name in files.walk(path, recurse=bool(block.get("recurse"))):
         relative = name[len(path) :].lstrip("/") if path else name
@@ -43,13 +70,7 @@ def render(
                 f"the files of {path or '.'} are larger than "
                 f"{settings.MAX_MANIFEST_BYTES // 1024} KiB together"
             )
-        if name.endswith(".jsonnet"):
-            manifests += jsonnet.render(
-                files, path, name, block.get("jsonnet") or {}, environment, volume
-            )
-        else:
-            manifests += _parse(name, data, volume)
-    return manifests
+        yield name, data
 
 
 def _chooser(block: Mapping[str, Any]) -> Callable[[str], bool]:
@@ -77,19 +98,45 @@ def _parse(name: str, data: bytes, volume: Volume) -> list[Manifest]:
         raise ManifestError(f"{name}: the file is not UTF-8 text") from error
     if _SKIP in text:
         return []
+    objects, problem = _objects(name, text, volume)
+    is_meant = any(map(_is_manifest, objects)) or all(word in text for word in _MANIFEST_WORDS)
+    if problem and (is_meant or name.endswith(".json")):
+        raise ManifestError(f"{name}: {problem}")
+    if problem:
+        return []
+    kept = objects if name.endswith(".json") else [o for o in objects if _is_manifest(o)]
+    return manifests_from(kept, name)
+
+
+def _objects(name: str, text: str, volume: Volume) -> tuple[list[dict[str, Any]], str]:
+    """Return the objects in a file, and why it cannot be used, empty when it can be.
+
+    Raises: TooMany.
+    """
     try:
         documents = _documents(name, text, volume)
     except TooMany:
         raise
     except ManifestError as error:
-        if name.endswith(".json") or all(
-            word in text for word in ("apiVersion:", "kind:", "metadata:")
-        ):
-            raise ManifestError(f"{name}: {error}") from error
-        return []
-    kept = (
-        [d for d in documents if not isinstance(d, dict) or "kind" in d or "apiVersion" in d]
-        if not name.endswith(".json")
-        else documents
-    )
-    return manifests_from([d for d in kept if isinstance(d, dict)], name)
+        return [], str(error)
+    objects = [d for d in documents if isinstance(d, dict)]
+    for number, document in enumerate(documents, 1):
+        if not isinstance(document, dict):
+            kind = "a list" if isinstance(document, list) else "a plain value"
+            return objects, (
+                f"document {number} is {kind}, not a manifest: separate manifests with '---', or "
+                "use kind: List"
+            )
+    return objects, ""
+
+
+def _is_manifest(document: Mapping[str, Any]) -> bool:
+    return "kind" in document or "apiVersion" in document
+
+
+def _why_ignored(name: str, text: str, volume: Volume) -> str:
+    """Return why a file that is no error has no manifest, empty when it has one, or is empty."""
+    objects, problem = _objects(name, text, volume)
+    if problem or not objects or any(map(_is_manifest, objects)):
+        return problem
+    return "it has neither apiVersion nor kind"

