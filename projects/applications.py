@@ -61,6 +61,8 @@ class Wanted:
     annotations: dict[str, str] = field(default_factory=dict)
     finalizers: list[str] = field(default_factory=list)
     owner: Owner | None = None
+    conditions: list[dict[str, str]] = field(default_factory=list)
+    """What is known of a new one before its first refresh."""
 
 
 def wanted_from(manifest: Any) -> Wanted:
@@ -149,6 +151,7 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
         annotations=wanted.annotations,
         finalizers=wanted.finalizers,
         created_by=actor,
+        conditions=wanted.conditions,
         refresh_requested_at=timezone.now() - JUST_NOW,
         **_owner_columns(wanted.owner),
     )

@@ -180,7 +180,7 @@ def _evaluate(application: Application, outcome: Outcome) -> None:
     outcome.desired = _desired(application, context, force=force)
     outcome.retry_after = _poll_interval(application, outcome.desired)
     _require_live(cluster)
-    ignored = _ignored(application, outcome.desired, context)
+    ignored = ignored_files(application, outcome.desired, context)
     outcome.conditions += ignored
     outcome.digest = _digest(application, project, outcome.desired, cluster)
     if ignored:
@@ -199,10 +199,14 @@ def _evaluate(application: Application, outcome: Outcome) -> None:
     _assess(application, project, cluster, outcome)
 
 
-def _ignored(
+def ignored_files(
     application: Application, desired: Desired, context: sources.Context
 ) -> list[tuple[str, str]]:
-    """Return the warning of an application for which nothing was rendered though there are files."""
+    """Return a warning if nothing was rendered and files were ignored.
+
+    Shapes: type and message of a condition, or nothing.
+    Raises: Stalled or RetryLater if the files cannot be read any more.
+    """
     if desired.manifests:
         return []
     found = sources.ignored_files(application.sources, desired, context)

@@ -15,7 +15,9 @@ from hub.base.read_once import one_look
 from hub.base.thread_connections import end_of_call
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from projects import sources
+from projects.manifests import stamp
 from projects.models import Application
+from projects.refresh import ignored_files
 from projects.sources.git_remotes import JUST_NOW
 from projects.sources.render_queue import REFUSALS
 from projects.specs import project_of
@@ -42,6 +44,7 @@ def is_same(before: Application, after: Application) -> bool:
 def require_manifests(application: Application) -> None:
     """Check that the sources of an application can be read and rendered.
 
+    The conditions of the application become the warnings about its sources.
     The project's limits must be checked before. The rendered manifests are cached for the first
     refresh.
     Units: it takes at most `HUB_VALIDATION_TIMEOUT`; a slow server is still read afterwards, so
@@ -111,13 +114,17 @@ def _render(application: Application, asked_at: datetime) -> None:
     revisions: list[str] = []
     try:
         revisions = at(fresh=False)
-        sources.load(application.sources, revisions, context)
+        desired = sources.load(application.sources, revisions, context)
     except (Stalled, EngineError):
         # The commit may be newer than the last poll of its repository.
         newer = at(fresh=True)
         if newer == revisions:
             raise
-        sources.load(application.sources, newer, replace(context, since=asked_at))
+        desired = sources.load(application.sources, newer, replace(context, since=asked_at))
+    application.conditions = [
+        {"type": kind, "message": text, "lastTransitionTime": stamp(asked_at) or ""}
+        for kind, text in ignored_files(application, desired, context)
+    ]
 
 
 def _unsigned(spec: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """REST API of applications: list, read, write, delete."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -163,7 +164,9 @@ class Applications(View):
         check_reason(rules.spec if rules else {}, draft.project)
         _check(draft, existing, validate=flag(request, "validate", default=True))
         application, _changed = applications.create(
-            wanted, account.name, upsert=flag(request, "upsert")
+            replace(wanted, conditions=draft.conditions),
+            account.name,
+            upsert=flag(request, "upsert"),
         )
         return Response(
             application_json(application_named(application.namespace, application.name))

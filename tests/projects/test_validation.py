@@ -225,21 +225,25 @@ def test_charts_are_looked_up(idle_hub, charts, source, words):
     ],
 )
 def test_files_that_were_ignored_are_named_where_nothing_was_rendered(
-    hub, repo, app, sandbox, namespace, files, words
+    hub, repo, sandbox, namespace, files, words
 ):
     repo.commit({f"x/{name}": text for name, text in files.items()} | {"x/notes.txt": "a: ["})
-    name = app(repo, sandbox, namespace, path="x")
+    source = {"repoURL": repo.url, "path": "x", "targetRevision": "main"}
+    destination = {"server": sandbox.server, "namespace": namespace}
+    spec = {"project": "default", "source": source, "destination": destination}
+    answer = hub.post(APPS, {"metadata": {"name": "a"}, "spec": spec})
 
-    message = hub.condition(name, "IgnoredFilesWarning")["message"]
-
+    [said] = answer["status"]["conditions"]
+    message = hub.condition("a", "IgnoredFilesWarning")["message"]
+    assert (said["type"], said["message"]) == ("IgnoredFilesWarning", message)
     assert message.startswith("no manifest was rendered, since these files were ignored: x/")
     assert words in message
     assert "notes.txt" not in message
     repo.commit({"x/good.yaml": config_map("c")})
-    hub.get(f"{APPS}/{name}", refresh="normal")
-    hub.wait_status(name, "OutOfSync")
+    hub.get(f"{APPS}/a", refresh="normal")
+    hub.wait_status("a", "OutOfSync")
 
-    assert "IgnoredFilesWarning" not in str(hub.application(name)["status"].get("conditions"))
+    assert "IgnoredFilesWarning" not in str(hub.application("a")["status"].get("conditions"))
 
 
 @pytest.mark.parametrize(
