@@ -198,7 +198,9 @@ def test_a_server_that_does_not_answer_is_given_up(idle_hub, settings):
             id="no such version",
         ),
         pytest.param(
-            {"chart": "demo", "targetRevision": "1.2.3"}, "'1.2.3' not found", id="exact version"
+            {"chart": "demo", "targetRevision": "1.2.3"},
+            "version '1.2.3' of chart 'demo' not found",
+            id="exact version",
         ),
         pytest.param(
             {"chart": "demo", "targetRevision": "1.0.0", "helm": {"valueFiles": ["none.yaml"]}},
