@@ -53,7 +53,7 @@ NAMESPACE = ("appsetNamespace", "appSetNamespace")
 def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
     """Return the set of a request if the caller may do `action` to it.
 
-    Raises: AccessDenied, the same for one that is absent.
+    Raises: AccessDenied, also if the set does not exist.
     """
     namespace = namespace_of(request, *NAMESPACE)
     caller = actor(request)
@@ -70,7 +70,7 @@ def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
 
 
 def shown(caller: Caller, row: ApplicationSet) -> dict[str, Any]:
-    """Return a set with those of its applications that the caller may see."""
+    """Return a set with the applications that the caller may see."""
     return set_json(row, shown_children(caller, row))
 
 
@@ -85,7 +85,7 @@ def shown_children(caller: Caller, row: ApplicationSet) -> list[Application]:
 def _wanted(
     request: Request, body: Mapping[str, Any], whole: Callable[[], dict[str, Any]]
 ) -> sets.Wanted:
-    """Return the application set in a body, after checking that the caller may create it."""
+    """Return the set of a body if the caller may create it; access is checked before the body."""
     project = text_at(body, "spec", "template", "spec", "project") or "default"
     namespace = namespace_of(request, *NAMESPACE, also=[text_at(body, "metadata", "namespace")])
     sketch = ApplicationSet(
@@ -101,7 +101,7 @@ def _inner(request: Request) -> sets.Wanted:
 
 
 def _drafted(request: Request, wanted: sets.Wanted) -> ApplicationSet:
-    """Return the set that a request describes, not stored, if the caller may create it."""
+    """Return the set of a request without storing it, if the caller may create it."""
     draft = wanted.draft()
     require(actor(request), "applicationsets", "create", draft.rbac_object, draft.project)
     project_of(draft.project)
@@ -147,7 +147,7 @@ class ApplicationSets(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Create an application set; `upsert` updates an existing one, `dryRun` only previews."""
+        """Create a set; `upsert` updates an existing one, `dryRun` stores nothing."""
         wanted = _wanted(request, asked(request), lambda: body_map(request, "the ApplicationSet"))
         caller, draft = actor(request), _drafted(request, wanted)
         existing = ApplicationSet.objects.filter(
@@ -186,7 +186,7 @@ class OneApplicationSet(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str) -> Response:
-        """Delete a set and its applications; with `cascade=false` they stay."""
+        """Delete a set, and its applications unless `cascade=false`."""
         row = get_set(request, name, "delete")
         cascade = flag(request, "cascade", default=True)
         if sets.takes_children(row, cascade=cascade):
@@ -214,7 +214,7 @@ class Events(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return what happened to a set, as Kubernetes events, the newest first."""
+        """Return the Kubernetes events of a set, the newest first."""
         row = get_set(request, name)
         found = SetEvent.objects.filter(uid=row.uid).order_by("-pk")[: limit_of(request) or 200]
         return Response(
@@ -234,7 +234,7 @@ class Rollout(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Perform `{action}` on a rollout: pause, resume, abort, or advance past a manual step."""
+        """Apply `{action}` to a rollout: pause, resume, abort, or advance past a manual step."""
         row = get_set(request, name, "update")
         action = body_map(request).get("action")
         if not isinstance(action, str):
@@ -243,7 +243,7 @@ class Rollout(View):
 
 
 def _require_cascades(caller: Caller, children: Sequence[Application]) -> None:
-    """Check that the caller may delete a set's applications outside their own project."""
+    """Check that a caller may delete the applications of other projects along with a set."""
     for child in children:
         if child.cascades:
             require_cascade(caller, child)
@@ -275,13 +275,13 @@ def _manifest(row: ApplicationSet, app: App) -> dict[str, Any]:
 
 
 class Generate(View):
-    """`/applicationsets/generate`: what a set would generate."""
+    """`/applicationsets/generate`: the applications that a set would generate."""
 
     permission = ("applicationsets", "get")
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Preview the applications that `{applicationSet}` generates; nothing is stored."""
+        """Return the applications that `{applicationSet}` generates, and its problems."""
         draft = _drafted(request, _inner(request))
         found = _look(draft)
         return Response(
@@ -293,16 +293,16 @@ class Generate(View):
 
 
 class Preview(View):
-    """`/flotilla/applicationsets/preview`: what saving a set would do."""
+    """`/flotilla/applicationsets/preview`: the changes that saving a set would make."""
 
     permission = ("applicationsets", "get")
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Preview what `{applicationSet}` would add, change and delete.
+        """Return what `{applicationSet}` would create, update and delete, without storing it.
 
-        It uses the same function as saving, and stores nothing. Deletions that the caller may not
-        read are only counted.
+        The decision is that of reconciliation. Deletions that the caller may not read are counted
+        without their names, together with their live resources.
         """
         draft = _drafted(request, _inner(request))
         found = _look(draft)
@@ -337,7 +337,7 @@ def _change(draft: ApplicationSet, before: App, after: App, *, shown: bool) -> d
 
 
 def readable(caller: Caller, rows: Sequence[Application]) -> set[str]:
-    """Return the names of those that the caller may read."""
+    """Return the names of the applications that the caller may read."""
     found: set[str] = set()
     for start in range(0, len(rows), CHUNK):
         pks = [r.pk for r in rows[start : start + CHUNK]]
@@ -361,13 +361,13 @@ def _live_resources(rows: Sequence[Application]) -> dict[str, int]:
 
 
 def weighed(rows: Sequence[Application], may: Collection[str]) -> list[dict[str, Any]]:
-    """Return what the deletion of each application takes along; see `_loss`."""
+    """Return what the deletion of each application removes; see `_loss`."""
     live = _live_resources(rows)
     return [_loss(row, live, may) for row in rows]
 
 
 def _loss(row: Application, live: Mapping[str, int], may: Collection[str]) -> dict[str, Any]:
-    """Return what a deletion takes along: the live resources that the application has.
+    """Return what a deletion removes: the live resources of the application.
 
     Shapes: `may` are the names that the caller may read; the name of another is empty.
     """
@@ -386,7 +386,7 @@ class Confirm(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Allow the deletion of the `{applications}` that wait for it."""
+        """Confirm the deletion of `{applications}` that wait for a confirmation."""
         row = get_set(request, name, "delete")
         names = body_map(request).get("applications")
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):

@@ -1,4 +1,4 @@
-"""REST of what generators refer to: secrets, which go in and never come out, and ConfigMaps."""
+"""REST of the secrets and ConfigMaps of generators; values of secrets are never returned."""
 
 import base64
 import binascii
@@ -44,7 +44,10 @@ def secret_json(row: Secret) -> dict[str, Any]:
 
 
 def _wanted_secret(body: dict[str, Any]) -> Secret:
-    """Parse a secret: `{name, project, servers, data}`, or an annotated Kubernetes Secret."""
+    """Return the secret of a body.
+
+    Shapes: `{name, project, servers, data}`, or a Kubernetes Secret with our annotations.
+    """
     if body.get("kind") == "Secret" or "metadata" in body:
         metadata = body.get("metadata") if isinstance(body.get("metadata"), dict) else {}
         annotations = text_map((metadata or {}).get("annotations"), "metadata.annotations")
@@ -78,7 +81,10 @@ def _wanted_secret(body: dict[str, Any]) -> Secret:
 
 
 def _require_create(caller: Caller, body: Mapping[str, Any]) -> None:
-    """Check that the caller may write a secret, before its servers or project are looked up."""
+    """Check that a caller may write the secret of a body.
+
+    The check comes before its servers are resolved or its project is loaded.
+    """
     is_manifest = body.get("kind") == "Secret" or "metadata" in body
     at = ("metadata",) if is_manifest else ()
     project = text_at(body, *((*at, "annotations", _PROJECT) if is_manifest else ("project",)))
@@ -100,22 +106,23 @@ def _decoded(value: Any) -> dict[str, str]:
 def _servers(value: Any) -> list[str]:
     if not isinstance(value, list) or not value or not all(isinstance(s, str) for s in value):
         raise Invalid(
-            "servers is required: the list of servers that the values may be sent to, such as https://api.github.com"
+            "servers is required: the list of servers that the values may be sent to, "
+            "such as https://api.github.com"
         )
     for server in value:
-        with contextlib.suppress(RetryLater):  # a name that does not resolve now may do so later
+        with contextlib.suppress(RetryLater):  # a name that does not resolve now may resolve later
             check_url(server, "servers")
         if urlsplit(server).path not in ("", "/"):
             raise Invalid(f"servers: {server!r} must be scheme, host and port alone")
     return sorted({origin(s) for s in value})
 
 
-def _look_again() -> None:
+def _enqueue_sets() -> None:
     wake(TaskName.APPSETS_CONFIGURATION_CHANGED, priority=3)
 
 
 class Secrets(View):
-    """`/flotilla/secrets`: list and write what generators use to sign in at hosts."""
+    """`/flotilla/secrets`: list and write the credentials of generators."""
 
     permission = ("repositories", "get")
 
@@ -165,18 +172,18 @@ class Secrets(View):
                 servers=wanted.servers,
                 keys=sorted(wanted.data),
             )
-            _look_again()
+            _enqueue_sets()
         return Response(secret_json(wanted))
 
 
 class OneSecret(View):
-    """`/flotilla/secrets/{name}`: remove."""
+    """`/flotilla/secrets/{name}`: delete."""
 
     permission = ("repositories", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str) -> Response:
-        """Remove a secret; sets that use it keep what they have."""
+        """Delete a secret; applications of the sets that use it stay."""
         caller = actor(request)
         namespace = request.query_params.get("namespace") or settings.NAMESPACE
         row = Secret.objects.filter(namespace=namespace, name=name).first()
@@ -190,7 +197,7 @@ class OneSecret(View):
 
 
 class ConfigMaps(View):
-    """`/flotilla/configmaps`: list and write the configuration that generators name."""
+    """`/flotilla/configmaps`: list and write the configuration of generators."""
 
     permission = ("settings", "get")
 
@@ -223,18 +230,18 @@ class ConfigMaps(View):
                 "",
                 after={"data": data},
             )
-            _look_again()
+            _enqueue_sets()
         return Response(_config_json(row))
 
 
 class OneConfigMap(View):
-    """`/flotilla/configmaps/{name}`: remove."""
+    """`/flotilla/configmaps/{name}`: delete."""
 
     permission = ("settings", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str) -> Response:
-        """Remove a ConfigMap; sets that use it keep what they have."""
+        """Delete a ConfigMap; applications of the sets that use it stay."""
         caller = actor(request)
         require(caller, "settings", "update", "configmaps")
         namespace = request.query_params.get("namespace") or settings.NAMESPACE

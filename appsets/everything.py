@@ -1,4 +1,4 @@
-"""`/flotilla/watch`: a stream of all objects the caller may see, with `resourceVersion`."""
+"""`/flotilla/watch` (ours): one stream of all resources, resumed by `resourceVersion`."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from projects.manifests import project_json
 
 
 class Change(NamedTuple):
-    """One object that is new or other than before, or gone."""
+    """A resource that was created, updated or deleted."""
 
     version: int
     kind: str
@@ -50,12 +50,12 @@ def _applications(_caller: Caller, version: int, token: str) -> Iterable[Change]
 def _sets(_caller: Caller, version: int, token: str) -> Iterable[Change]:
     now, found = sets_since(version, token) or (version, [])
     for word, manifest, _project in found:
-        # A set also changes with its applications, which have newer versions than its own.
+        # A set also changes with its applications, whose versions are newer than its own.
         yield Change(now, "ApplicationSet", _name(manifest), word == "DELETED", manifest)
 
 
 def _of(name: str, show: Callable[[Any], dict[str, Any]]) -> Reader:
-    """Return what reads a kind of `projects.change_topics`."""
+    """Return the reader of a kind of `projects.change_topics`."""
 
     def read(caller: Caller, version: int, _token: str) -> Iterable[Change]:
         topic = TOPICS[name]
@@ -90,7 +90,7 @@ def _name(manifest: dict[str, Any]) -> str:
 
 
 class Watch(View):
-    """`/flotilla/watch`: what changes, of every kind."""
+    """`/flotilla/watch`: the changes of every kind."""
 
     permission = ("applications", "signed-in")
 
@@ -99,7 +99,7 @@ class Watch(View):
             OpenApiParameter(
                 "resourceVersion",
                 description=(
-                    "The version of the last known item; without it, all objects are sent first."
+                    "The last version that the client has; without it all objects come first."
                 ),
             ),
             OpenApiParameter("kinds", description=f"Some of {', '.join(KINDS)}; all without it."),
@@ -107,7 +107,7 @@ class Watch(View):
         responses=OpenApiTypes.OBJECT,
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Stream `{type, kind, resourceVersion, object}`; a BOOKMARK marks what was sent."""
+        """Stream `{type, kind, resourceVersion, object}`; everything up to a BOOKMARK was sent."""
         kinds = _asked_kinds(request.query_params.getlist("kinds"))
         start = _start(request.query_params.get("resourceVersion", ""))
         events = "text/event-stream" in request.headers.get("Accept", "")
@@ -126,7 +126,7 @@ def _asked_kinds(texts: list[str]) -> list[str]:
 def _start(text: str) -> int | None:
     """Return the version to resume from, None for none.
 
-    Raises: Invalid; Expired when it is no longer known what went since.
+    Raises: Invalid; Expired if deletions since that version are no longer recorded.
     """
     if not text:
         return None
@@ -138,7 +138,7 @@ def _start(text: str) -> int | None:
             f"resourceVersion {version} is newer than anything here: it comes from another hub"
         )
     if version < setting(OLDEST, 0):
-        raise Expired(f"resourceVersion {version} is too old: begin anew without it")
+        raise Expired(f"resourceVersion {version} is too old: start again without it")
     return version
 
 
@@ -153,7 +153,7 @@ async def _changes(
         if events:
             yield b": connected\n\n"
         while True:
-            found = await sync_to_async(_look)(kinds, version, token, is_first)
+            found = await sync_to_async(_read)(kinds, version, token, is_first)
             if found is None:
                 return
             now, changes = found
@@ -168,7 +168,7 @@ async def _changes(
                 yield line(
                     {"result": {"type": "BOOKMARK", "resourceVersion": str(now)}}, events=events
                 )
-            # What was read while newer versions came is read again, and told once.
+            # Changes beyond `now` are read again, but must be sent only once.
             sent = {(c.kind, c.key): c.version for c in changes if c.version > now}
             version, is_first = now, False
             await waiter.wait()
@@ -176,10 +176,10 @@ async def _changes(
         waiter.close()
 
 
-def _look(
+def _read(
     kinds: list[str], version: int, token: str, is_first: bool
 ) -> tuple[int, list[Change]] | None:
-    """Return the newest version and the changes since another, None if access was revoked."""
+    """Return the newest version and the changes since another; None if access was revoked."""
     caller = stream_caller(token)
     if caller is None:
         return None
@@ -195,7 +195,7 @@ def _look(
 
 
 def _item(change: Change, *, is_new: bool) -> dict[str, Any]:
-    # A resumed stream does not know what its client has: a new object is sent as changed.
+    # A resumed stream does not know which objects its client has, so new ones are MODIFIED.
     word = "DELETED" if change.gone else "ADDED" if is_new else "MODIFIED"
     return {
         "type": word,

@@ -1,6 +1,6 @@
-"""Pages of clusters: connection, versions, applications; register, rotate, remove."""
+"""Pages of clusters: list, register, edit, rotate the credentials, remove."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import Count
@@ -29,7 +29,7 @@ from projects.visibility import visible
 @require_GET
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the clusters that the caller may see, the silent ones first, and what needs a person."""
+    """Show the clusters that the caller may see, unreachable ones first."""
     version = current_version()
     rows = [
         c
@@ -90,7 +90,10 @@ def _health(caller: Caller) -> dict[int, dict[str, int]]:
 
 
 def contact_of(cluster: Cluster) -> str:
-    """Return a cluster's watch state: Connected, Reading, Not watched or Unreachable."""
+    """Return the connection of a cluster: Connected, Reading, Not watched or Unreachable.
+
+    Reading means that its resources are being listed.
+    """
     now = timezone.now()
     if cluster.connection == "Failed":
         return "Unreachable"
@@ -129,7 +132,7 @@ def _fits(cluster: Cluster, words: str) -> bool:
 
 
 def _versions(rows: Iterable[Cluster]) -> list[tuple[str, int, float, float]]:
-    """Return (minor version, clusters, left, width) of the parts of a bar, the oldest first."""
+    """Return (minor version, clusters, left, width) of the parts of a bar, oldest version first."""
     counts: dict[str, int] = {}
     for row in rows:
         if row.server_version:
@@ -149,77 +152,73 @@ def _groups(shown: list[dict[str, Any]], label: str) -> list[tuple[str, list[dic
 
 
 def _needs(caller: Caller, shown: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return what waits for a person, with its one action."""
-    found = []
-    for entry in shown:
-        c = entry["c"]
-        if entry["contact"] in ("Unreachable", "Not watched"):
-            words = (
-                f"{c.name} is unreachable"
-                if entry["contact"] == "Unreachable"
-                else f"{c.name} is watched by no worker"
-            )
-            found.append(
-                {
-                    "icon": "disconnected",
-                    "tone": "bad",
-                    "text": words,
-                    "sub": c.message[:160]
-                    or f"{entry['total']} applications are as old as the last contact",
-                    "url": f"/fleet/{c.pk}",
-                    "act": "Look",
-                }
-            )
+    """Return what needs attention, each with one action."""
+    return [
+        *(_cluster_need(e) for e in shown if e["contact"] in ("Unreachable", "Not watched")),
+        *_set_needs(caller),
+        *_repository_needs(caller),
+        *_deletion_needs(caller),
+    ]
+
+
+def _cluster_need(entry: dict[str, Any]) -> dict[str, str]:
+    c, is_unreachable = entry["c"], entry["contact"] == "Unreachable"
+    old = f"{entry['total']} applications are as old as the last contact"
+    return {
+        "icon": "disconnected",
+        "tone": "bad",
+        "text": f"{c.name} is {'unreachable' if is_unreachable else 'watched by no worker'}",
+        "sub": c.message[:160] or old,
+        "url": f"/fleet/{c.pk}",
+        "act": "Open",
+    }
+
+
+def _set_needs(caller: Caller) -> Iterator[dict[str, str]]:
     for row in ApplicationSet.objects.exclude(awaits=[]).order_by("name")[:50]:
         if is_allowed(caller, "applicationsets", "get", row.rbac_object):
-            found.append(
-                {
-                    "icon": "waiting",
-                    "tone": "held",
-                    "text": f"Set {row.name} waits for a confirmation",
-                    "sub": f"it would delete {len(row.awaits)} applications",
-                    "url": f"/sets/{row.namespace}/{row.name}",
-                    "act": "Review",
-                }
-            )
+            yield {
+                "icon": "waiting",
+                "tone": "held",
+                "text": f"Set {row.name} waits for a confirmation",
+                "sub": f"it would delete {len(row.awaits)} applications",
+                "url": f"/sets/{row.namespace}/{row.name}",
+                "act": "Review",
+            }
+
+
+def _repository_needs(caller: Caller) -> Iterator[dict[str, str]]:
     for repository in Repository.objects.filter(connection="Failed").order_by("url")[:50]:
         if is_allowed(caller, "repositories", "get", repository.rbac_object):
-            found.append(
-                {
-                    "icon": "key",
-                    "tone": "drift",
-                    "text": f"{repository.url} does not answer",
-                    "sub": repository.message[:160],
-                    "url": "/repositories",
-                    "act": "Look",
-                }
-            )
-    waits = (
-        visible(caller)
-        .filter(deletion_requested_at__isnull=False)
-        .exclude(conditions=[])
-        .order_by("name")[:20]
-    )
-    for app in waits:
+            yield {
+                "icon": "key",
+                "tone": "drift",
+                "text": f"The connection to {repository.url} failed",
+                "sub": repository.message[:160],
+                "url": "/repositories",
+                "act": "Open",
+            }
+
+
+def _deletion_needs(caller: Caller) -> Iterator[dict[str, str]]:
+    deleting = visible(caller).filter(deletion_requested_at__isnull=False)
+    for app in deleting.exclude(conditions=[]).order_by("name")[:20]:
         text = next((c["message"] for c in app.conditions if c["type"] == "DeletionError"), "")
         if text:
-            found.append(
-                {
-                    "icon": "trash",
-                    "tone": "bad",
-                    "text": f"The deletion of {app.name} does not go on",
-                    "sub": text[:160],
-                    "url": f"/applications/{app.namespace}/{app.name}",
-                    "act": "Look",
-                }
-            )
-    return found
+            yield {
+                "icon": "trash",
+                "tone": "bad",
+                "text": f"The deletion of {app.name} is blocked",
+                "sub": text[:160],
+                "url": f"/applications/{app.namespace}/{app.name}",
+                "act": "Open",
+            }
 
 
 def found(caller: Caller, pk: int, action: str = "get") -> Cluster:
-    """Return a cluster that the caller may see, and do `action` to.
+    """Return a cluster that the caller may see, and for which `action` is permitted.
 
-    Raises: Http404, the same for one that is absent; AccessDenied.
+    Raises: Http404, also for an unknown cluster; AccessDenied.
     """
     row = Cluster.objects.filter(pk=pk).first()
     if row is None or not is_allowed(caller, "clusters", "get", row.rbac_object, row.where):
@@ -232,7 +231,7 @@ def found(caller: Caller, pk: int, action: str = "get") -> Cluster:
 def _sets(
     caller: Caller, was: Mapping[str, str] | None, now: Mapping[str, str] | None
 ) -> list[str]:
-    """Return the visible application sets that a change of a cluster's labels affects."""
+    """Return the visible sets that a change of the labels of a cluster may change."""
     rows = ApplicationSet.objects.only("namespace", "name", "project", "spec").order_by("name")
     return [
         r.name
@@ -283,14 +282,14 @@ def _how(config: Mapping[str, Any]) -> str:
 @require_GET
 @signed_in
 def register_page(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Ask for a cluster."""
+    """Show the form that registers a cluster."""
     if not reach(caller, "clusters", "create").allow:
         raise Http404
     return render(request, "fleet/register.html", {"section": "fleet", "caller": Shown(caller)})
 
 
 def _body(fields: Mapping[str, str], labels: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return what REST would be sent for the fields of a form."""
+    """Return the body of the REST request for the fields of a form."""
     given = {k: v.strip() for k, v in fields.items()}
     body: dict[str, Any] = {
         "name": given.get("name", ""),
@@ -335,7 +334,7 @@ def _labels(request: HttpRequest) -> list[tuple[str, str]]:
 @require_POST
 @signed_in
 def probe(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Ask a cluster whether it answers, and say what registering it would do; nothing is stored."""
+    """Test a connection and show the effect of registering the cluster, without storing it."""
     try:
         body = _body(request.POST.dict(), _labels(request))
         require_register(caller, body)
@@ -371,20 +370,20 @@ def register_cluster(request: HttpRequest, caller: Caller) -> str:
 @require_GET
 @signed_in
 def edit_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
-    """Ask for a cluster's name, labels, namespaces and project."""
+    """Show the form for the name, labels, namespaces and project of a cluster."""
     return render(request, "fleet/edit.html", {"c": found(caller, pk, "update")})
 
 
 @posted
 def change(request: HttpRequest, caller: Caller, pk: int) -> str:
-    """Change what is no credential of a cluster, and the credential when one is given."""
+    """Update a cluster; its credentials stay unless the form has new ones."""
     row = found(caller, pk, "update")
     body = _body({**request.POST.dict(), "server": row.server}, _labels(request))
     has_new = bool(request.POST.get("bearerToken") or request.POST.get("kubeconfig"))
     if body["server"].rstrip("/") != row.server:
         raise Invalid(
-            f"The kubeconfig is for {body['server']}, but this cluster is {row.server}. "
-            "Register the other cluster separately."
+            f"The kubeconfig is of {body['server']}, this cluster is {row.server}. Register that "
+            "one on its own."
         )
     require_move(caller, row, body)
     draft = wanted(
@@ -406,14 +405,14 @@ def change(request: HttpRequest, caller: Caller, pk: int) -> str:
 @require_GET
 @signed_in
 def rotate_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
-    """Say what a rotation of the credentials does."""
+    """Show the effect of a rotation of the credentials."""
     return render(request, "fleet/rotate.html", {"c": found(caller, pk, "update")})
 
 
 @require_GET
 @signed_in
 def remove_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
-    """Say what the removal of a cluster does."""
+    """Show the effect of the removal of a cluster."""
     row = found(caller, pk, "delete")
     apps = Application.objects.filter(cluster=row)
     seen = visible(caller).filter(cluster=row)

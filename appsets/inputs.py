@@ -1,4 +1,4 @@
-"""The inputs of generators: clusters, trees of repositories and artifacts, Git hosts."""
+"""The inputs of generators: clusters, files of repositories and artifacts, answers of hosts."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ MOST_TOGETHER = 64_000_000
 
 
 class Inputs:
-    """The inputs of one run of a set; each is read once.
+    """Reads the inputs of one reconciliation of a set, each of them once.
 
-    Shapes: the refs of servers must be newer than `since`; `notes` tells where an older response
-        of a host was used because there is no newer one.
+    Shapes: refs that were fetched before `since` are fetched again; `notes` names the hosts whose
+        last good answer is used because a newer request failed.
     """
 
     def __init__(self, project: Project, since: datetime, row: ApplicationSet) -> None:
@@ -39,14 +39,15 @@ class Inputs:
         self._bytes = 0
         self.has_no_pulls = False
         self.withheld: list[str] = []
-        """Clusters that a generator asked for and the project has no destination in."""
+        """Clusters that a generator could select but the project has no destination in."""
         self._trees: dict[tuple[str, str], Recorder] = {}
         self._paths: dict[tuple[str, str], list[str]] = {}
 
     def clusters(self) -> Sequence[ClusterFacts]:
-        """Return the clusters that the project may use and no other project owns.
+        """Return every registered cluster that the project has a destination in.
 
-        Names, labels and annotations of the others are not for who writes sets of this project.
+        Clusters of other projects are left out: the authors of this project's sets may not see
+        their names, labels and annotations.
         """
         rows = Cluster.objects.filter(project__in=["", self._project.name]).order_by("name")
         if self._project.spec.get("permitOnlyProjectScopedClusters"):
@@ -68,7 +69,7 @@ class Inputs:
     def read(self, url: str, revision: str, path: str) -> bytes:
         """Return a file of a revision.
 
-        Raises: GeneratorError when it is missing or larger than a file of parameters may be.
+        Raises: GeneratorError if the file is missing or too large.
         """
         data = self._tree(url, revision).read(path)
         if data is None:
@@ -83,10 +84,11 @@ class Inputs:
         return data
 
     def ask(self, kind: str, spec: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-        """Return the parameters of a generator that a host answers.
+        """Return the parameters that a host returns for a generator.
 
-        It is asked again once its interval is over; without a good answer the last good one stays.
-        Raises: GeneratorError and others when there has never been a good one.
+        The host is polled again after the generator's interval; if a request fails, its last good
+        answer is used.
+        Raises: GeneratorError and others if no request has succeeded yet.
         """
         found = self._answer(kind, spec)
         self.has_no_pulls |= kind == "pullRequest" and not found
@@ -120,8 +122,8 @@ class Inputs:
     def _noted(self, kind: str, known: GeneratorAnswer) -> Sequence[dict[str, Any]]:
         if known.error:
             self.notes.append(
-                f"{kind}: using the response of {known.at:%Y-%m-%d %H:%M} UTC, "
-                f"since there is no newer one: {known.error}"
+                f"{kind}: the answer of {known.at:%Y-%m-%d %H:%M} UTC is kept, "
+                f"as there is no newer one: {known.error}"
             )
         found: Sequence[dict[str, Any]] = known.params
         return found

@@ -1,4 +1,4 @@
-"""Application sets as Kubernetes manifests: the JSON that every client reads."""
+"""Application sets as Kubernetes manifests, as the API returns them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ SHOWN = 5000
 
 
 def children_of(row: ApplicationSet) -> Sequence[Application]:
-    """Return the applications of a set, without their heavy columns."""
+    """Return the applications of a set without their large columns."""
     return list(
         Application.objects.filter(namespace=row.namespace, owner=row.name)
         .only(
@@ -30,7 +30,7 @@ def children_of(row: ApplicationSet) -> Sequence[Application]:
 
 
 def set_json(row: ApplicationSet, children: Sequence[Application] | None = None) -> Manifest:
-    """Return a set in Argo CD's shape; its applications are looked up when not given."""
+    """Return a set in Argo CD's shape; its applications are loaded unless given."""
     found = children_of(row) if children is None else children
     return {
         "apiVersion": API_VERSION,
@@ -80,7 +80,7 @@ def _visible_waits(row: ApplicationSet, children: Sequence[Application]) -> list
 
 
 def _rollout(row: ApplicationSet) -> dict[str, Any]:
-    """Return how a rollout stands, for people."""
+    """Return the progress of a rollout."""
     state, told = row.rollout_state, row.rollout
     return filled(
         {
@@ -107,7 +107,7 @@ def _child(child: Application) -> dict[str, Any]:
 
 
 def mirror_set(row: ApplicationSet, *, gone: bool = False) -> None:
-    """Show a set in the live store of the hub itself when an application manages it."""
+    """Store a set as a live resource of the hub's own cluster, if an application manages it."""
     mirror(set_json(row, []), gone=gone)
 
 
@@ -144,7 +144,7 @@ def _health(conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def event_json(row: ApplicationSet, event: SetEvent) -> Manifest:
-    """Return what happened to a set in the shape of a Kubernetes event."""
+    """Return an event of a set as a Kubernetes event."""
     at = stamp(event.at)
     return {
         "metadata": {

@@ -1,4 +1,4 @@
-"""Counts of application sets for Prometheus, taken when somebody asks."""
+"""Prometheus metrics of application sets, counted at each scrape."""
 
 from collections.abc import Iterator
 
@@ -12,10 +12,10 @@ from projects.models import Application
 
 
 class SetCollector(Collector):
-    """Metrics: application sets by state, their applications, and budgets of Git hosts."""
+    """Collects sets by state, their applications, and the remaining requests to hosts."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the families."""
+        """Yield the metric families."""
         labels = ["namespace", "name"]
         info = GaugeMetricFamily(
             "argocd_appset_info",
@@ -54,10 +54,10 @@ class SetCollector(Collector):
         yield budget
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Return nothing, so that registering asks no database."""
+        """Return nothing, so that registering does not query the database."""
         return []
 
 
 def register() -> None:
-    """Have the counts answered by `/metrics`."""
+    """Register the collector for `/metrics`."""
     REGISTRY.register(SetCollector())

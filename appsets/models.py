@@ -13,7 +13,7 @@ from hub.models import Lockable
 
 
 class ApplicationSet(Lockable):
-    """One template and generators, from which many applications come."""
+    """A template and generators, from which applications are generated."""
 
     namespace = models.CharField(max_length=253, default="argocd")
     name = models.CharField(max_length=253)
@@ -59,14 +59,14 @@ class ApplicationSet(Lockable):
 
     @property
     def rbac_object(self) -> str:
-        """Its object in policies: `project/name`, or with its namespace if not the hub's."""
+        """The RBAC object: `project/name`, with a namespace other than the hub's in between."""
         if self.namespace == settings.NAMESPACE:
             return f"{self.project}/{self.name}"
         return f"{self.project}/{self.namespace}/{self.name}"
 
 
 class Secret(models.Model):
-    """Credentials that generators name, for the servers that they are meant for and no other."""
+    """Credentials of generators, sent only to the servers that they name."""
 
     namespace = models.CharField(max_length=253, default="argocd")
     name = models.CharField(max_length=253)
@@ -90,12 +90,12 @@ class Secret(models.Model):
 
     @property
     def rbac_object(self) -> str:
-        """What policies call it, as a repository's credentials."""
+        """The RBAC object, of the resource `repositories`."""
         return f"{self.project}/{self.name}" if self.project else self.name
 
 
 class ConfigMap(models.Model):
-    """Configuration that generators name: plugins, cluster decision resources, certificates."""
+    """Configuration of generators: plugins, cluster decision resources, certificates."""
 
     namespace = models.CharField(max_length=253, default="argocd")
     name = models.CharField(max_length=253)
@@ -112,7 +112,7 @@ class ConfigMap(models.Model):
 
 
 class HostAnswer(models.Model):
-    """What a server last said to a request, so that it is asked only whether that has changed."""
+    """The last answer of a server to a request, for conditional requests."""
 
     key = models.CharField(max_length=64, unique=True, help_text="Digest of URL and identity.")
     etag = models.CharField(max_length=500)
@@ -125,7 +125,7 @@ class HostAnswer(models.Model):
 
 
 class HostBudget(models.Model):
-    """How many requests a server may still get, counted for all sets together."""
+    """The remaining requests to a server, counted for all sets together."""
 
     server = models.CharField(max_length=300, unique=True)
     tokens = models.FloatField(default=0)
@@ -137,7 +137,7 @@ class HostBudget(models.Model):
 
 
 class GeneratorAnswer(models.Model):
-    """The last good answer to a generator that asks a server."""
+    """The last good answer of a host to a generator."""
 
     key = models.CharField(max_length=64, unique=True, help_text="Digest of generator and project.")
     params = DocumentField(default=list)
@@ -150,7 +150,7 @@ class GeneratorAnswer(models.Model):
 
 
 class SetEvent(models.Model):
-    """Something that happened to a set, as Kubernetes events tell it."""
+    """An event of a set, as Kubernetes events record it."""
 
     uid = models.UUIDField(db_index=True)
     kind = models.CharField(max_length=16, default="Normal")

@@ -1,4 +1,4 @@
-"""Pages of application sets, and the palette that jumps to everything."""
+"""Pages of application sets, and the command palette."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -102,7 +102,7 @@ def _found(caller: Caller, namespace: str, name: str) -> ApplicationSet:
 @require_GET
 @signed_in
 def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show a set: conditions, what waits for a confirmation, its rollout, its applications."""
+    """Show a set: its conditions, pending confirmations, rollout and applications."""
     version = current_version()
     row = _found(caller, namespace, name)
     children = shown_children(caller, row)
@@ -160,7 +160,7 @@ def _tally(statuses: list[str]) -> list[tuple[str, float, float]]:
 
 @signed_in
 def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = "") -> HttpResponse:
-    """Write a set beside the preview of what saving it would do."""
+    """Edit a set beside a preview of the changes that saving it would make."""
     row, text = None, TEMPLATE
     if name:
         row = _found(caller, namespace, name)
@@ -191,7 +191,7 @@ def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = 
 @require_POST
 @signed_in
 def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Say what saving a set would add, change and delete, by the decision that saving makes."""
+    """Show what saving a set would create, update and delete."""
     try:
         body = load_yaml(request.POST.get("text", "")[:500_000], "The manifest")
         wanted = sets.wanted_from(body)
@@ -232,12 +232,12 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
 def _changes(
     updates: Sequence[tuple[App, App]], may: Collection[str]
 ) -> list[tuple[str, list[Line] | None]]:
-    """Return what changes of each application, None where the caller may not read it."""
+    """Return the diff of each application, None where the caller may not read it."""
     result: list[tuple[str, list[Line] | None]] = []
     for before, after in updates:
         lines = None
         if before.name in may:
-            # Each has its share: one that takes long leaves the others theirs.
+            # Each application has a share of the time: a slow one must not use up all of it.
             budget = Budget(STEPS // len(updates))
             lines = diff_lines(_shown(before), _shown(after), 2, budget)[:200]
         result.append((after.name, lines))
@@ -245,9 +245,9 @@ def _changes(
 
 
 def _require_writer(caller: Caller, draft: ApplicationSet, existing: ApplicationSet | None) -> None:
-    """Return if a caller may write a set.
+    """Check that a caller may create or update a set.
 
-    Raises: Invalid with the right that is missing.
+    Raises: Invalid naming the missing permission.
     """
     is_seen = existing is None or is_allowed(caller, "applicationsets", "get", existing.rbac_object)
     if not is_seen or not is_allowed(caller, "applicationsets", "create", draft.rbac_object):
@@ -274,7 +274,7 @@ def _shown(app: object) -> dict[str, object]:
 @require_GET
 @signed_in
 def palette(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Find applications, sets, clusters and pages by name: only what the caller may see."""
+    """Find the applications, sets, clusters and pages that the caller may see, by name."""
     typed = request.GET.get("q", "").strip()[:100]
     only = typed[:1] if typed[:1] in (">", "@", "#") else ""
     words = typed[1:].strip() if only else typed
@@ -381,7 +381,7 @@ def _projects(caller: Caller, words: str) -> list[dict[str, Any]]:
 
 
 def _actions(caller: Caller, words: str, apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what can be begun: each opens the same dialog as its button."""
+    """Return the actions of the palette: each opens the same dialog as its button."""
     own = [
         {
             "url": f"{a['url']}?do=sync",

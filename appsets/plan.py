@@ -1,4 +1,4 @@
-"""Decide what a set does to its applications, for both preview and reconcile."""
+"""Decide which applications a set creates, updates and deletes: values in, values out."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Paths = Callable[[str, Any], Sequence[Path]]
 
 
 class App(NamedTuple):
-    """An application as a set wants it, or as it is."""
+    """An application, as generated or as stored."""
 
     name: str
     spec: Mapping[str, Any]
@@ -35,7 +35,7 @@ class App(NamedTuple):
 
 
 class Existing(NamedTuple):
-    """An application that is there, and whose it is."""
+    """An existing application and its owner."""
 
     app: App
     owner: str
@@ -44,11 +44,11 @@ class Existing(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """The desired applications of a set.
+    """The applications that a set generates.
 
-    Shapes: `blocked` are names that cannot be created now, and are neither changed nor deleted.
-        Without `is_complete` there may be more unknown ones, so nothing is deleted. With
-        `may_be_empty` an empty result is valid, as for pull requests.
+    Shapes: `blocked` are names of invalid applications, which are neither updated nor deleted;
+        without `is_complete` further names are unknown, and nothing is deleted; with
+        `may_be_empty` an empty list is a normal result, as for pull requests.
     """
 
     apps: Sequence[App]
@@ -59,7 +59,7 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many applications a set may delete at once without being asked."""
+    """How many applications a set may delete at once without a confirmation."""
 
     most: int = 10
     percent: int = 50
@@ -74,16 +74,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a set does."""
+    """The changes that a set makes."""
 
     create: tuple[App, ...] = ()
     update: tuple[tuple[App, App], ...] = ()
-    """(as it is, as it will be)."""
+    """Pairs of (before, after)."""
     delete: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
     """Deletions that need a confirmation first."""
     kept: tuple[str, ...] = ()
-    """Applications that are not wanted any more, and stay by the set's policy."""
+    """Applications that are no longer generated, and stay because of the set's policy."""
     problems: tuple[tuple[str, str], ...] = ()
     unchanged: int = 0
 
@@ -120,10 +120,10 @@ def decide(
     approved: Collection[str] = (),
     paths: Paths = lambda _expression, _value: [],
 ) -> Plan:
-    """Return the plan of a set from its desired and existing applications.
+    """Return the changes that a set makes to its existing applications.
 
-    Shapes: `existing` are all applications with desired names or owned by the set; `paths`
-        returns what a jq path selects.
+    Shapes: `existing` holds every application with a generated name and every one that the set
+        owns; `paths` returns the paths that a jq expression selects.
     Raises: RuleError for an invalid budget.
     """
     policy = policy_of(spec)
@@ -150,12 +150,12 @@ def decide(
 
 
 def policy_of(spec: Mapping[str, Any]) -> str:
-    """Return a set's policy: sync, create-only, create-update or create-delete."""
+    """Return the policy of a set: sync, create-only, create-update or create-delete."""
     return str((spec.get("syncPolicy") or {}).get("applicationsSync") or "sync")
 
 
 def _refusal(owner: str, app: App, found: Existing) -> str:
-    """Return why an application of a wanted name is not the set's to change, empty when it is."""
+    """Return why a set may not update an existing application, empty if it may."""
     if found.owner == owner:
         return ""
     if found.project != app.spec.get("project"):
@@ -172,14 +172,14 @@ def _deletions(
     existing: Mapping[str, Existing],
     approved: Collection[str],
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return which applications are deleted, wait for confirmation, or are kept."""
+    """Return the names to delete, those that wait for a confirmation, and those that are kept."""
     names = {app.name for app in wish.apps} | set(wish.blocked)
     own = [e for e in existing.values() if e.owner == owner]
     gone = tuple(sorted(e.app.name for e in own if not e.deleting and e.app.name not in names))
     if policy_of(spec) in ("create-only", "create-update") or not wish.is_complete:
         return (), (), gone
     asked = tuple(name for name in gone if name not in approved)
-    # Those that are on their way out count too: a budget is not spent anew with every look.
+    # Deletions in progress count too: a reconciliation does not start a new budget.
     leaving = len(asked) + sum(e.deleting and e.app.name not in names for e in own)
     if not asked or ((names or wish.may_be_empty) and budget_of(spec).allows(leaving, len(own))):
         return gone, (), ()
@@ -203,7 +203,7 @@ def _unique(desired: Sequence[App]) -> tuple[dict[str, App], list[tuple[str, str
 def merged(
     live: App, wanted: App, spec: Mapping[str, Any], paths: Paths = lambda _expression, _value: []
 ) -> App:
-    """Return an application as it will be: what the set wants, with what it must leave alone."""
+    """Return the updated application: the generated one with the fields that the set preserves."""
     preserved = spec.get("preservedFields") or {}
     keep = {*KEPT_ANNOTATIONS, *(preserved.get("annotations") or [])}
     annotations = {
@@ -252,7 +252,7 @@ def merged(
 
 
 def _taken(made: Any, live: Any, path: Sequence[str]) -> Any:
-    """Return a value whose field at a path is the live one's: changed by hand, it stays."""
+    """Return a value with the live field at a path, so that a manual change stays."""
     if not path:
         return live
     if not isinstance(made, Mapping) or not isinstance(live, Mapping):
@@ -266,10 +266,10 @@ def _taken(made: Any, live: Any, path: Sequence[str]) -> Any:
 
 
 def _paired(made: Any, live: Any, ours: Sequence[Path], theirs: Sequence[Path]) -> Any:
-    """Return a value with the live values of its selected fields, paired in order.
+    """Return a value with the live values of the selected fields, paired in order.
 
-    If the numbers of selected fields differ, only fields outside lists are used, since list
-    elements cannot be paired.
+    If the two sides select different numbers of fields, only those outside lists are taken, because
+    elements of the lists cannot be paired.
     """
     if len(ours) != len(theirs):
         for path in [*ours, *theirs]:
@@ -278,7 +278,7 @@ def _paired(made: Any, live: Any, ours: Sequence[Path], theirs: Sequence[Path]) 
                 made = _taken(made, live, [str(key) for key in path])
         return made
     for our, their in zip(ours, theirs, strict=True):
-        # Each copies what is around the field, and an expression may select a hundred thousand.
+        # Each field copies its parents, and an expression may select a hundred thousand.
         require_time()
         found = _at(live, their)
         made = _put(made, our, found)
@@ -286,7 +286,7 @@ def _paired(made: Any, live: Any, ours: Sequence[Path], theirs: Sequence[Path]) 
 
 
 def _at(value: Any, path: Path) -> list[Any]:
-    """Return what is at a path, in a list that is empty when nothing is."""
+    """Return the value at a path in a list, empty if there is none."""
     for key in path:
         found = _inside(value, key)
         if not found:
@@ -304,7 +304,7 @@ def _inside(value: Any, key: str | int) -> list[Any]:
 
 
 def _put(value: Any, path: Path, found: Sequence[Any]) -> Any:
-    """Return a value with a path replaced, or removed if nothing was found."""
+    """Return a value with `found` at a path, or without that path if nothing was found."""
     if not path:
         return found[0] if found else value
     key = path[0]

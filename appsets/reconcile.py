@@ -1,4 +1,4 @@
-"""From a set to its applications: look, decide, do; a preview is the same without the last."""
+"""Reconcile a set: generate, decide, apply. A preview generates and decides only."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,14 +52,14 @@ log = logging.getLogger(__name__)
 ACTOR = "applicationset-controller"
 AGAIN = timedelta(minutes=3)
 LATER = timedelta(minutes=30)
-"""After how long a set that takes too long is tried again."""
+"""The delay before a set that exceeded its time is retried."""
 ORDERED_AGAIN = timedelta(seconds=10)
 STUCK = timedelta(minutes=2)
 Problem = tuple[str, str]
 
 
 class SetError(Exception):
-    """A set that cannot be looked at now; `reason` is a condition's."""
+    """A set cannot be reconciled now; `reason` is that of its condition."""
 
     def __init__(self, reason: str, message: str, after: timedelta = AGAIN) -> None:
         super().__init__(message)
@@ -68,23 +68,23 @@ class SetError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a set will do, and the rows that are there now."""
+    """The changes that a set will make, and the existing rows."""
 
     plan: Plan
     apps: tuple[App, ...]
-    """Everything that the set generates."""
+    """The applications that the set generates."""
     rows: Mapping[str, Application]
     problems: tuple[Problem, ...] = ()
     missing: tuple[Mapping[str, str], ...] = ()
-    """Labels of desired applications that could not be created: their step is not done."""
+    """Labels of generated applications that cannot be created: their rollout step is not done."""
     is_kept: bool = False
-    """Whether a last good answer stands in for one that a host did not give."""
+    """Whether the last good answer of a host is used because a newer request failed."""
 
 
 def look(row: ApplicationSet, since: datetime) -> Decision:
-    """Return what a set does now, from inputs newer than `since`; writes nothing.
+    """Return the changes that a set makes, from inputs newer than `since`, without writing any.
 
-    What it takes counts against the seconds of its project, as rendering does.
+    Its processor time counts against the budget of its project, as rendering does.
     Raises: SetError.
     """
     try:
@@ -107,7 +107,7 @@ def _looked(row: ApplicationSet, since: datetime) -> Decision:
         try:
             made = application_from(row.spec, template, generated.params)
         except (TemplateError, EngineError) as error:
-            # Whose element this was nobody knows, so nothing may be deleted.
+            # The name of the application is unknown, so nothing may be deleted.
             is_complete = False
             problems.append(("", f"failed to render: {error}"))
             continue
@@ -126,7 +126,7 @@ def _looked(row: ApplicationSet, since: datetime) -> Decision:
             (
                 "",
                 (
-                    f"project '{project.name}' no longer has a destination in cluster {stranded}: "
+                    f"project '{project.name}' has no destination in cluster {stranded} any more: "
                     "nothing is deleted until it has one, or the applications there are gone"
                 ),
             )
@@ -167,9 +167,10 @@ def _generated(row: ApplicationSet, since: datetime) -> tuple[Project, Inputs, l
 
 
 def _stranded(row: ApplicationSet, withheld: Sequence[str]) -> str:
-    """Return a cluster that the project lost while it has applications, empty if none.
+    """Return a cluster that the project no longer permits but that has applications of the set.
 
-    Restricting a project hides clusters from generators, which must not look like their removal.
+    A project with fewer destinations hides clusters from generators; their applications must not be
+    deleted as if the clusters did not exist. Empty if there is none.
     """
     there = Application.objects.filter(namespace=row.namespace, owner=row.name)
     found = there.filter(cluster__name__in=withheld).values_list("cluster__name", flat=True)
@@ -179,8 +180,8 @@ def _stranded(row: ApplicationSet, withheld: Sequence[str]) -> str:
 def _app(row: ApplicationSet, made: Mapping[str, Any]) -> App:
     if not made["metadata"].get("name"):
         raise Invalid(
-            f"ApplicationSet {row.name} contains an application with no name; "
-            "generateName is not supported"
+            f"ApplicationSet {row.name} contains an application with no name; generateName is "
+            "not supported"
         )
     metadata = {**made["metadata"], "namespace": row.namespace}
     wanted = applications.wanted_from({"metadata": metadata, "spec": made["spec"]})
@@ -190,7 +191,7 @@ def _app(row: ApplicationSet, made: Mapping[str, Any]) -> App:
 
 
 def _rows(row: ApplicationSet, names: Sequence[str]) -> dict[str, Application]:
-    """Return the applications that a set owns or whose names it wants."""
+    """Return the applications that a set owns or generates by name."""
     query = Application.objects.filter(namespace=row.namespace).only(
         "namespace",
         "name",
@@ -216,7 +217,7 @@ def _existing(one: Application) -> Existing:
 
 
 def _permitted(row: ApplicationSet, project: Project, found: Decision) -> Decision:
-    """Return a decision without the applications that could not work: they are said, not made."""
+    """Return a decision without invalid applications; these become problems."""
     problems = list(found.problems)
     create = tuple(a for a in found.plan.create if _works(row, project, a, problems))
     update = tuple(u for u in found.plan.update if _works(row, project, u[1], problems))
@@ -242,7 +243,7 @@ def _works(row: ApplicationSet, project: Project, app: App, problems: list[Probl
 
 
 def reconcile(pk: int) -> bool:
-    """Reconcile a set if it is due and not locked; return whether it was done."""
+    """Reconcile a set if it is due and not claimed by another worker; return whether it was."""
     with claim(ApplicationSet, pk, when=Q(due_at__lte=timezone.now())) as mine:
         if not mine:
             return False
@@ -261,23 +262,23 @@ def reconcile(pk: int) -> bool:
 
 
 def _attempt(row: ApplicationSet) -> timedelta:
-    """Reconcile a set; unexpected errors are also shown in its conditions."""
+    """Reconcile or delete a set; an unexpected error is logged and stored in its conditions."""
     try:
-        return _take_down(row) if row.deletion_requested_at else _bring(row)
+        return _delete_in_order(row) if row.deletion_requested_at else _reconcile(row)
     except (OperationalError, InterfaceError):
-        # The database is away: nothing is known to be wrong with the set.
+        # The database is unreachable, so nothing can be said about the set.
         raise
     except Exception as error:
         log.exception("a set failed", extra={"applicationset": str(row)})
         text = (
-            f"internal error: {type(error).__name__}; nothing more was changed, it is tried again"
+            f"internal error: {type(error).__name__}; no further changes were made, it is retried"
         )
         _store(row, _conditions(row, ("ErrorOccurred", "InternalError", text), generated=False))
         return AGAIN
 
 
-def _bring(row: ApplicationSet) -> timedelta:
-    """Do what a look decides; return after how long to look again."""
+def _reconcile(row: ApplicationSet) -> timedelta:
+    """Apply the changes of a set; return the delay until the next reconciliation."""
     seconds = requeue_seconds(row.spec)
     after = timedelta(seconds=seconds) if seconds else AGAIN
     try:
@@ -290,8 +291,8 @@ def _bring(row: ApplicationSet) -> timedelta:
         return error.after
 
 
-def _take_down(row: ApplicationSet) -> timedelta:
-    """Delete a set's applications in reverse order of steps, then the set."""
+def _delete_in_order(row: ApplicationSet) -> timedelta:
+    """Delete the applications of a set one by one, from the last step to the first, then it."""
     steps = steps_of(row.spec)
     children = list(Application.objects.filter(namespace=row.namespace, owner=row.name))
     ordered = sorted(
@@ -318,7 +319,7 @@ def _take_down(row: ApplicationSet) -> timedelta:
 
 
 def _apply(row: ApplicationSet, decision: Decision) -> Iterator[Problem]:
-    """Do what was decided; yield what failed. One failure does not stop the others."""
+    """Apply the decision; yield the failures. One failure does not stop the other applications."""
     owner = applications.Owner(row.name, row.uid)
     for app in decision.plan.create:
         yield from _tried(app.name, partial(_created, row, app, owner))
@@ -335,7 +336,7 @@ def _tried(name: str, do: Callable[[], Iterable[Problem]]) -> Iterator[Problem]:
         yield name, str(error)
     except (OperationalError, InterfaceError):
         raise
-    except Exception as error:  # one odd application must not stop the others
+    except Exception as error:  # one application must not stop the others
         log.exception("an application of a set failed", extra={"application": name})
         yield name, f"internal error: {type(error).__name__}"
 
@@ -364,7 +365,7 @@ def _changed(
             or current.owner not in ("", row.name)
             or (not current.owner and current.project != row.project)
         ):
-            yield app.name, f"application {app.name} became somebody else's meanwhile"
+            yield app.name, f"application {app.name} was taken over by another owner"
             return
         applications.change(
             current,
@@ -381,9 +382,9 @@ def _deleted(row: ApplicationSet, one: Application) -> Iterator[Problem]:
     with transaction.atomic():
         current = Application.objects.select_for_update().filter(pk=one.pk).first()
         if current is None or current.owner != row.name:
-            yield one.name, f"application {one.name} became somebody else's meanwhile"
+            yield one.name, f"application {one.name} was taken over by another owner"
             return
-        # Nobody can clean up in a cluster that is gone; the application must not wait for it.
+        # Resources of an unregistered cluster cannot be pruned, so the deletion must not wait.
         applications.request_deletion(current, ACTOR, cascade=None if current.cluster_id else False)
 
 
@@ -421,9 +422,9 @@ def _settle(row: ApplicationSet, decision: Decision, problems: Sequence[Problem]
 def _waiting_text(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return (
-        f"the deletion of {len(names)} applications ({shown}) exceeds the set's budget "
-        "and waits for a confirmation; "
-        "nothing was deleted. If it is meant, confirm it; if not, mend the generators"
+        f"the deletion of {len(names)} applications ({shown}) is more than the set's budget and "
+        "waits for a confirmation; "
+        "nothing was deleted. Confirm the deletion, or correct the generators"
     )
 
 
@@ -470,13 +471,13 @@ def _store(
     awaits: list[str] | None = None,
     approved: list[str] | None = None,
 ) -> None:
-    """Write what a look found; the version grows only when a reader would see a difference."""
+    """Store the conditions of a set; the version grows only with a visible change."""
     wanted = row.awaits if awaits is None else awaits
     fields: dict[str, Any] = {"reconciled_at": timezone.now()}
     if (conditions, wanted) != (row.conditions, row.awaits):
         fields |= {"conditions": conditions, "awaits": wanted}
     if approved is not None and row.approved:
-        # One that was confirmed during this look is not forgotten.
+        # Keep what was confirmed during this reconciliation.
         now = (
             ApplicationSet.objects.filter(pk=row.pk).values_list("approved", flat=True).first()
             or []
@@ -486,15 +487,15 @@ def _store(
         row.lock()
         if "conditions" in fields:
             fields["resource_version"] = next_version()
-            _say(row, conditions)
+            _record_events(row, conditions)
             publish()
         ApplicationSet.objects.filter(pk=row.pk).update(**fields)
         if "conditions" in fields and (now_row := ApplicationSet.objects.filter(pk=row.pk).first()):
             mirror_set(now_row)
 
 
-def _say(row: ApplicationSet, conditions: Sequence[dict[str, Any]]) -> None:
-    """Tell the events of a set what changed for it."""
+def _record_events(row: ApplicationSet, conditions: Sequence[dict[str, Any]]) -> None:
+    """Record the changes of a set as events."""
     before = {c["type"]: c["message"] for c in row.conditions}
     told = next((c for c in conditions if c["type"] == "ResourcesUpToDate"), None)
     if told is not None and before.get("ResourcesUpToDate") != told["message"]:

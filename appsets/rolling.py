@@ -1,4 +1,4 @@
-"""Carry a rollout on: look at a set's applications, decide, start syncs, say how far it is."""
+"""Advance a rollout: load the applications of a set, decide, start syncs, store the progress."""
 
 import contextlib
 import hashlib
@@ -37,7 +37,7 @@ _RUNNING = ("Running", "Terminating")
 
 
 def tamed(app: App) -> App:
-    """Return an application that does not sync by itself: the rollout says when."""
+    """Return an application without automated sync: the rollout starts its syncs."""
     policy = app.spec.get("syncPolicy")
     if not isinstance(policy, Mapping) or policy.get("automated") is None:
         return app
@@ -50,7 +50,7 @@ def tamed(app: App) -> App:
 
 
 def roll(pk: int) -> bool:
-    """Continue a set's rollout if it is due and not locked; return whether it was done."""
+    """Advance a rollout if it is due and not claimed by another worker; return whether it was."""
     with claim(ApplicationSet, pk, when=Q(rollout_due_at__lte=timezone.now())) as mine:
         if not mine:
             return False
@@ -73,7 +73,7 @@ def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
     try:
         steps = rollout.steps_of(row.spec)
     except RuleError:
-        # Refused when a set is written; one of an older release is left as it is.
+        # New sets with invalid steps are refused; one stored by an older release is left unchanged.
         return None
     apps = _children(row)
     state = dict(row.rollout_state)
@@ -112,7 +112,7 @@ def _children(row: ApplicationSet) -> list[Application]:
 
 
 def target_of(application: Application) -> str:
-    """Return an id for an application's target: its spec and current commits."""
+    """Return a digest of the spec of an application and its resolved revisions."""
     data = orjson.dumps([application.spec, application.revisions], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(data).hexdigest()[:16]
 
@@ -163,7 +163,7 @@ def _entries(row: ApplicationSet) -> dict[str, Entry]:
 
 
 def said_of(row: ApplicationSet) -> Said:
-    """Return what people said of a set's rollout."""
+    """Return the requests of users for a rollout."""
     told = row.rollout
     advanced = {int(k): v for k, v in (told.get("advanced") or {}).items()}
     return Said(bool(told.get("paused")), told.get("aborted") or {}, advanced)
@@ -176,7 +176,7 @@ def _since(state: Mapping[str, Any]) -> dict[int, tuple[str, datetime]]:
 
 
 def _started(found: Rollout, apps: Mapping[str, Application]) -> set[str]:
-    """Start the syncs; return those that run. One that is busy is tried again when that ends."""
+    """Start the syncs; return those that started. A busy application is retried later."""
     started = set()
     for name in found.start:
         application = apps[name]
@@ -248,7 +248,7 @@ def _store(
 
 
 def _say(row: ApplicationSet, found: Rollout) -> None:
-    """Tell the trail and the events of a set when a rollout begins, halts, goes on, ends."""
+    """Record in the audit trail and the events that a rollout began, halted, resumed or ended."""
     was = row.rollout_state
     if found.is_halted and not was.get("halted"):
         trail.record(
@@ -325,7 +325,7 @@ def _conditions(row: ApplicationSet, found: Rollout, unclear: str) -> list[dict[
 
 
 def _clear(row: ApplicationSet) -> None:
-    """Forget a rollout once the set has no steps any more."""
+    """Delete the state of a rollout when the set has no steps any more."""
     conditions = [c for c in row.conditions if c["type"] not in KINDS]
     if row.application_status or conditions != row.conditions or row.rollout_state:
         with transaction.atomic():
@@ -341,10 +341,10 @@ def _clear(row: ApplicationSet) -> None:
 
 
 def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
-    """Perform an action on a rollout: pause, resume, abort, advance.
+    """Pause, resume, abort or advance a rollout.
 
-    An abort ends the syncs that the rollout started and keeps the other applications as they are,
-    until new commits or `resume`. `advance` lets the open step continue without its limit.
+    An abort terminates the syncs that the rollout started and syncs no further application to the
+    current targets, until `resume` or a new commit. `advance` lifts the limit of the current step.
     Raises: Invalid for an unknown action; Precondition if there is no rollout.
     """
     if action not in ACTIONS:
@@ -372,7 +372,7 @@ def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
         publish()
         wake(TaskName.APPSETS_ROLL, row.pk, priority=2)
     for application in stopped:
-        with contextlib.suppress(Stalled):  # it ended by itself meanwhile
+        with contextlib.suppress(Stalled):  # the operation has completed already
             terminate(application, actor)
     return current
 
@@ -380,7 +380,7 @@ def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
 def _told(
     row: ApplicationSet, action: str, actor: str, apps: Sequence[Application]
 ) -> list[Application]:
-    """Write down what was asked for; return the applications whose syncs are to end."""
+    """Store the requested action; return the applications whose syncs are terminated."""
     told = {
         k: v for k, v in row.rollout.items() if k in ("paused", "pausedBy", "aborted", "advanced")
     }

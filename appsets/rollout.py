@@ -1,7 +1,7 @@
-"""Decide the progress of a rollout: which applications start now, and the status of each.
+"""Decide which applications of a progressive sync start now: values in, values out.
 
-Decisions depend on the target of an application and on its observed state, never on comparing
-clocks of different machines; only a soak time is measured, from when a step was seen to be done.
+Decisions compare the target of an application with its observed state, never the clocks of
+different machines; only a soak time is measured, from the first observation that a step is done.
 Source: as Argo CD 3.6's RollingSync; soak, halt, pause and abort are ours.
 """
 
@@ -22,7 +22,7 @@ UNSETTLED = timedelta(seconds=1)
 
 
 class Step(NamedTuple):
-    """One step: whom it selects, how many at once, how long it must hold, how many may be bad."""
+    """A step: its selector, its concurrency, its soak time, and how many may be degraded."""
 
     expressions: tuple[Mapping[str, Any], ...]
     most: int | str | None = None
@@ -30,7 +30,7 @@ class Step(NamedTuple):
     bad: int | str | None = None
 
     def selects(self, labels: Mapping[str, str]) -> bool:
-        """Return whether all expressions fit; a label that is missing fits NotIn."""
+        """Return whether all expressions match; a missing label matches NotIn."""
         return all(
             (labels.get(e["key"]) in e["values"]) == (e["operator"] == "In")
             for e in self.expressions
@@ -40,9 +40,10 @@ class Step(NamedTuple):
 class Seen(NamedTuple):
     """The last observed state of an application.
 
-    Shapes: `target` identifies its desired state; `is_synced` relates to that target; `is_bad`
-        means Degraded, or that the sync to the target finally failed. Without `is_settled` a
-        refresh is due that may change the target, so later steps wait for it.
+    Shapes: `target` is a digest of its spec and revisions; `is_synced` refers to that target, not
+        to an earlier one; `is_bad` is Degraded, or a sync to the target that failed for good;
+        without `is_settled` a refresh is due that may change the target, and later steps wait for
+        it.
     """
 
     name: str
@@ -58,11 +59,11 @@ class Seen(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """How far an application is."""
+    """The progress of an application."""
 
     name: str
     step: int
-    """From 1; -1 when no step selects it."""
+    """From 1; -1 if no step selects it."""
     status: str
     target: str
     message: str
@@ -72,27 +73,27 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What people said of a rollout."""
+    """The requests of users for a rollout."""
 
     paused: bool = False
     aborted: Mapping[str, str] = field(default_factory=dict)
-    """Application → the target that it must not be brought to."""
+    """Application → the target that it must not be synced to."""
     advanced: Mapping[int, str] = field(default_factory=dict)
-    """Step → the digest of its targets that may go on without a limit."""
+    """Step → the digest of its targets that may be synced without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What happens now."""
+    """A decision: the progress of each application, and the syncs to start."""
 
     entries: tuple[Entry, ...]
     start: tuple[str, ...]
     step: int
-    """The first that is not done, from 1; 0 when all are."""
+    """The first step that is not done, from 1; 0 if all are."""
     since: Mapping[int, tuple[str, datetime]]
-    """Step → the digest of its targets and since when they are seen to run."""
+    """Step → the digest of its targets and since when they are observed to run."""
     waits: str = ""
-    """What the step waits for, for people."""
+    """The message that says what the step waits for."""
     is_halted: bool = False
     look_at: datetime | None = None
 
@@ -111,9 +112,9 @@ def is_reverse(spec: Mapping[str, Any]) -> bool:
 def steps_of(spec: Mapping[str, Any]) -> list[Step]:
     """Return the steps of a set.
 
-    Shapes: in addition to Argo CD's `strategy.rollingSync.steps`, `spec.flotilla.rollout` has
-        `soak` (a duration) and `maxDegraded` (count or percent) for all steps, and `steps`, a list
-        with the same fields by position.
+    Shapes: beyond Argo CD's `strategy.rollingSync.steps`, `spec.flotilla.rollout` holds `soak` (a
+        duration) and `maxDegraded` (count or percent) for all steps, and `steps`, the same by
+        position.
     Raises: RuleError naming the field.
     """
     where = "spec.strategy.rollingSync.steps"
@@ -181,7 +182,7 @@ def _count(value: Any, where: str) -> int | str | None:
 
 
 def limit_of(value: int | str | None, total: int, *, least: int = 1) -> int:
-    """Return the number for a count or percentage of `total`, rounded down, at least `least`."""
+    """Return a count or percentage of `total`; a percentage rounds down, but not below `least`."""
     if value is None:
         return total
     if isinstance(value, int):
@@ -191,7 +192,7 @@ def limit_of(value: int | str | None, total: int, *, least: int = 1) -> int:
 
 
 def unclear(steps: Sequence[Step], apps: Sequence[tuple[str, Mapping[str, str]]]) -> str:
-    """Return the problem of steps, given the applications that they select, else empty."""
+    """Return the problem of steps with the applications that they select, or ""."""
     for name, labels in apps:
         hits = [n for n, s in enumerate(steps, 1) if s.selects(labels)]
         if len(hits) > 1:
@@ -212,7 +213,7 @@ def step_number(steps: Sequence[Step], labels: Mapping[str, str]) -> int:
 
 
 def digest_of(seen: Sequence[Seen]) -> str:
-    """Return a name for what some applications should run."""
+    """Return a digest of the targets of some applications."""
     return hashlib.sha256(repr(sorted((s.name, s.target) for s in seen)).encode()).hexdigest()[:16]
 
 
@@ -225,9 +226,9 @@ def decide(
     now: datetime,
     missing: Sequence[Mapping[str, str]] = (),
 ) -> Rollout:
-    """Return the progress of each application, and which ones start now.
+    """Return the progress of each application, and the syncs to start.
 
-    Shapes: `missing` are the labels of desired applications that do not exist: their step is not
+    Shapes: `missing` are the labels of generated applications that do not exist: their step is not
         done.
     """
     entries = {
@@ -253,7 +254,7 @@ def decide(
                 f"step {number} is healthy and soaks until {at + step.soak:%Y-%m-%d %H:%M:%S} UTC",
                 look_at=at + step.soak,
             )
-        # A look that finds nothing new wakes nobody: look again by oneself.
+        # A refresh without a change publishes nothing, so the rollout polls.
         unsettled = None if all(s.is_settled for s in members) else now + UNSETTLED
         return _opened(entries, number, step, members, said, after, unsettled)
     return Rollout(tuple(entries.values()), (), 0, after)
@@ -286,8 +287,10 @@ def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
     if is_well:
         return entry._replace(
             status=HEALTHY,
-            message="Application resource became Healthy, "
-            f"updating status from {entry.status} to Healthy",
+            message=(
+                f"Application resource became Healthy, updating status from {entry.status} "
+                "to Healthy"
+            ),
         )
     if said.aborted.get(seen.name) == seen.target and not (seen.is_running or seen.is_synced):
         return entry._replace(
@@ -298,14 +301,18 @@ def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
     if entry.status == PENDING and entry.started:
         return entry._replace(
             status=PROGRESSING,
-            message="Application resource became Progressing, "
-            "updating status from Pending to Progressing",
+            message=(
+                "Application resource became Progressing, updating status from Pending to "
+                "Progressing"
+            ),
         )
     if entry.status == WAITING and seen.is_known and seen.is_synced:
         return entry._replace(
             status=PROGRESSING,
-            message="Application resource is already Synced, "
-            "updating status from Waiting to Progressing",
+            message=(
+                "Application resource is already Synced, updating status from Waiting to "
+                "Progressing"
+            ),
         )
     return entry
 
@@ -319,7 +326,7 @@ def _opened(
     since: Mapping[int, tuple[str, datetime]],
     unsettled: datetime | None,
 ) -> Rollout:
-    """Let the first step that is not done start what it may."""
+    """Start the syncs that the current step permits."""
     own = [s for s in members if entries[s.name].step == number]
     bad = [s for s in own if s.is_bad and entries[s.name].status != WAITING]
     is_halted = step.bad is not None and len(bad) > limit_of(step.bad, len(own), least=0)
@@ -343,8 +350,10 @@ def _opened(
                 busy += 1
                 entries[one.name] = entry._replace(
                     status=PENDING,
-                    message="Application moved to Pending status, "
-                    "watching for the Application resource to start Progressing",
+                    message=(
+                        "Application moved to Pending status, watching for the Application "
+                        "resource to start Progressing"
+                    ),
                 )
                 start.append(one.name)
     waits = _waits(entries, number, step, own, bad, said, is_halted=is_halted)

@@ -1,4 +1,4 @@
-"""Create, change and delete application sets."""
+"""Create, update and delete application sets."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,7 +36,7 @@ REFRESH = "argocd.argoproj.io/application-set-refresh"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A set as somebody wants it."""
+    """A requested set."""
 
     namespace: str
     name: str
@@ -62,7 +62,7 @@ class Wanted:
 
 
 def wanted_from(manifest: Any) -> Wanted:
-    """Return what a manifest asks for.
+    """Return the set that a manifest requests.
 
     Raises: Invalid naming the field.
     """
@@ -77,8 +77,8 @@ def wanted_from(manifest: Any) -> Wanted:
         matches(p, namespace) for p in settings.APPSET_NAMESPACES
     ):
         raise Invalid(
-            f"metadata.namespace must be {settings.NAMESPACE}, not {namespace!r}: "
-            "sets of other namespaces are served when HUB_APPSET_NAMESPACES names them"
+            f"metadata.namespace must be {settings.NAMESPACE}, not {namespace!r}: sets of other "
+            "namespaces are served when HUB_APPSET_NAMESPACES names them"
         )
     name = check_name(metadata.get("name"))
     spec = _object(manifest, "spec", "spec")
@@ -101,7 +101,7 @@ def _object(body: dict[str, Any], name: str, where: str) -> dict[str, Any]:
 
 
 def _check_spec(name: str, spec: dict[str, Any]) -> None:
-    """Return if a set could work; what this hub does not serve is said, not passed over.
+    """Check a spec; unsupported fields are refused, not ignored.
 
     Raises: Invalid.
     """
@@ -115,13 +115,13 @@ def _check_spec(name: str, spec: dict[str, Any]) -> None:
         raise Invalid("spec.template.spec.project must be text")
     if has_templated_project(spec):
         raise Invalid(
-            "the Argo CD API does not currently support creating ApplicationSets "
-            "with templated `project` fields"
+            "the Argo CD API does not currently support creating ApplicationSets with templated "
+            "`project` fields"
         )
     if policy_of(spec) not in POLICIES:
         raise Invalid(
-            "spec.syncPolicy.applicationsSync must be one of "
-            f"{', '.join(POLICIES)}, not {policy_of(spec)!r}"
+            f"spec.syncPolicy.applicationsSync must be one of {', '.join(POLICIES)}, not "
+            f"{policy_of(spec)!r}"
         )
     _check_strategy(spec)
     try:
@@ -140,8 +140,8 @@ def _check_strategy(spec: dict[str, Any]) -> None:
         )
     if str(strategy.get("deletionOrder") or "AllAtOnce").lower() not in ("allatonce", "reverse"):
         raise Invalid(
-            "spec.strategy.deletionOrder must be AllAtOnce or Reverse, "
-            f"not {strategy['deletionOrder']!r}"
+            "spec.strategy.deletionOrder must be AllAtOnce or Reverse, not "
+            f"{strategy['deletionOrder']!r}"
         )
     if not rollout.is_rolling(spec):
         return
@@ -197,23 +197,23 @@ def _check_generators(name: str, spec: dict[str, Any]) -> None:
 
 
 def check_namespace(namespace: str, project: Project) -> None:
-    """Return if a project permits sets, and so what they generate, in a namespace.
+    """Check that a project permits sets and their applications in a namespace.
 
     Raises: Invalid naming the field of the project.
     """
     if not is_namespace_permitted(Application(namespace=namespace), project):
         raise Invalid(
-            f"project '{project.name}' does not permit namespace '{namespace}': "
-            "add it to spec.sourceNamespaces"
+            f"project '{project.name}' does not permit namespace '{namespace}': add it to "
+            "spec.sourceNamespaces"
         )
 
 
 def save(
     wanted: Wanted, actor: str, *, upsert: bool = False, replace: bool = False
 ) -> ApplicationSet:
-    """Create a set; an equal one is returned unchanged, another one updated with `upsert`.
+    """Create a set; an equal existing one is returned, a different one is updated with `upsert`.
 
-    Labels and annotations that it does not name stay, unless `replace` is set.
+    Labels and annotations that the request does not name stay, unless `replace` is set.
 
     Raises: Invalid, Conflict.
     """
@@ -249,7 +249,7 @@ def _stored(
     row.finalizers = wanted.finalizers
     if row.annotations.pop(REFRESH, ""):
         row.refresh_at = timezone.now()
-    # A confirmation was given for what the set said then.
+    # A confirmation applies to the previous spec only.
     row.approved, row.due_at, row.resource_version = [], timezone.now(), next_version()
     row.save()
     trail.record(
@@ -268,10 +268,10 @@ def _stored(
 
 
 def delete(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
-    """Delete a set, and its applications unless `cascade` or its policy keeps them.
+    """Delete a set and, by `cascade` and its policy, its applications; return their number.
 
-    It returns the number of deleted applications, whose resources are deleted by finalizers. With
-    deletion order Reverse the set stays until its applications are deleted one after the other.
+    Finalizers of the applications decide whether their resources are deleted. With the deletion
+    order Reverse the set remains until its applications are deleted one by one.
     """
     if takes_children(row, cascade=cascade) and rollout.is_reverse(row.spec):
         return _begin_deletion(row, actor)
@@ -307,7 +307,7 @@ def _begin_deletion(row: ApplicationSet, actor: str) -> int:
 
 
 def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
-    """Remove a set now; return how many of its applications go with it."""
+    """Delete a set now; return how many of its applications are deleted with it."""
     goes = takes_children(row, cascade=cascade)
     with transaction.atomic():
         children = list(
@@ -329,7 +329,7 @@ def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
         Application.objects.filter(pk__in=[c.pk for c in children]).update(owner="", owner_uid=None)
         for child in children:
             if goes and child.deletion_requested_at is None:
-                # A cluster that no longer exists cannot be cleaned up; do not wait for it.
+                # Resources of an unregistered cluster cannot be pruned: do not wait for them.
                 applications.request_deletion(
                     child, actor, cascade=None if child.cluster_id else False
                 )
@@ -349,9 +349,9 @@ def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
 
 
 def confirm(row: ApplicationSet, names: list[str], actor: str) -> ApplicationSet:
-    """Allow the deletion of applications that waits for it.
+    """Confirm the deletion of applications that wait for a confirmation.
 
-    Raises: Invalid for a name whose deletion does not wait.
+    Raises: Invalid for a name that does not wait.
     """
     with transaction.atomic():
         current = ApplicationSet.objects.select_for_update().get(pk=row.pk)
@@ -360,7 +360,7 @@ def confirm(row: ApplicationSet, names: list[str], actor: str) -> ApplicationSet
             raise Invalid(
                 f"applications: the deletion of {other[0]!r} does not wait for a confirmation"
                 if other
-                else "applications: name those whose deletion is meant"
+                else "applications is required: the names of the applications to delete"
             )
         current.approved = sorted({*current.approved, *names})
         current.due_at, current.resource_version = timezone.now(), next_version()
@@ -379,13 +379,13 @@ def confirm(row: ApplicationSet, names: list[str], actor: str) -> ApplicationSet
 
 
 def make_due(rows: list[int]) -> None:
-    """Have sets looked at now."""
+    """Enqueue the reconciliation of sets."""
     ApplicationSet.objects.filter(pk__in=rows).update(due_at=timezone.now())
     for pk in rows:
         wake(TaskName.APPSETS_RECONCILE, pk, priority=3)
 
 
 def refresh(rows: list[int]) -> None:
-    """Have the hosts of sets asked again, and the sets looked at, now."""
+    """Refresh the inputs of sets: request hosts again and reconcile."""
     ApplicationSet.objects.filter(pk__in=rows).update(refresh_at=timezone.now())
     make_due(rows)

@@ -1,4 +1,4 @@
-"""`/stream/applicationsets`: sets as they change, with their applications."""
+"""`/stream/applicationsets`: changes of sets, with their applications."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,13 +22,13 @@ from projects.models import Application
 
 
 class ApplicationSetStream(View):
-    """Every change of the sets that the caller may see."""
+    """Streams every change of the sets that the caller may see."""
 
     permission = ("applicationsets", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Stream changes; first the set as it is, when `name` names one."""
+        """Stream changes; with `name`, the current set comes first."""
         chosen, start = asked(request, "appsetNamespace", "appSetNamespace")
         events = "text/event-stream" in request.headers.get("Accept", "")
         return streaming(
@@ -78,7 +78,7 @@ def _known(version: int) -> set[tuple[str, str]]:
 def sets_since(
     version: int, token: str
 ) -> tuple[int, list[tuple[str, dict[str, Any], str]]] | None:
-    """Return the newest version and the changes since another, None if access was revoked."""
+    """Return the newest version and the changes since another; None if access was revoked."""
     caller = stream_caller(token)
     if caller is None:
         return None
@@ -97,7 +97,7 @@ def sets_since(
 
 
 def _touched(version: int) -> Q:
-    """Return the sets that changed, or one of whose applications did or went."""
+    """Return the sets that changed themselves or in one of their applications."""
     children = Application.objects.filter(resource_version__gt=version).exclude(owner="")
     owners = set(children.values_list("namespace", "owner"))
     for stone in Tombstone.objects.filter(kind="Application", resource_version__gt=version):

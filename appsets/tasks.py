@@ -1,4 +1,4 @@
-"""Celery tasks: a key in, one look. Losing one loses nothing: the sweep finds what is due."""
+"""Celery tasks of application sets. A lost task is not a problem: the sweep finds what is due."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -27,19 +27,19 @@ BATCH = 300
 
 @shared_task(name=TaskName.APPSETS_RECONCILE, acks_late=True)
 def reconcile_set(pk: int) -> None:
-    """Bring a set's applications to what it says."""
+    """Reconcile a set."""
     reconcile(pk)
 
 
 @shared_task(name=TaskName.APPSETS_ROLL, acks_late=True)
 def roll_set(pk: int) -> None:
-    """Carry the rollout of a set on."""
+    """Advance the rollout of a set."""
     roll(pk)
 
 
 @shared_task(name=TaskName.APPSETS_SWEEP)
 def sweep() -> None:
-    """Find the sets and rollouts that are due, and wake workers for them."""
+    """Enqueue the sets and rollouts that are due."""
     now = timezone.now()
     free = ApplicationSet.objects.filter(Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
     for task, column in (
@@ -53,7 +53,7 @@ def sweep() -> None:
 
 @shared_task(name=TaskName.APPSETS_CLEAN_UP)
 def clean_up() -> None:
-    """Forget what hosts said long ago."""
+    """Delete old answers of hosts and old events."""
     now = timezone.now()
     HostAnswer.objects.filter(at__lt=now - timedelta(days=7)).delete()
     GeneratorAnswer.objects.filter(at__lt=now - timedelta(days=90)).delete()
@@ -62,9 +62,9 @@ def clean_up() -> None:
 
 @shared_task(name=TaskName.APPSETS_CLUSTERS_CHANGED, acks_late=True)
 def clusters_changed(before: str = "", after: str = "") -> None:
-    """Look at the sets that a change of a cluster concerns.
+    """Reconcile the sets that a change of a cluster may change.
 
-    Shapes: its labels as JSON, empty where it is not registered.
+    Shapes: the labels of the cluster as JSON, empty where it is not registered.
     """
     was, now = (orjson.loads(text) if text else None for text in (before, after))
     rows = ApplicationSet.objects.only("pk", "spec")
@@ -73,7 +73,7 @@ def clusters_changed(before: str = "", after: str = "") -> None:
 
 @shared_task(name=TaskName.APPSETS_CHILD_CHANGED, acks_late=True)
 def child_changed(namespace: str, name: str) -> None:
-    """Look at the set of an application that somebody else changed, or that is gone."""
+    """Reconcile the set of an application that was changed by someone else or deleted."""
     make_due(
         list(
             ApplicationSet.objects.filter(namespace=namespace, name=name).values_list(
@@ -85,7 +85,7 @@ def child_changed(namespace: str, name: str) -> None:
 
 @shared_task(name=TaskName.APPSETS_CHILD_MOVED, acks_late=True)
 def child_moved(namespace: str, name: str) -> None:
-    """Carry on the rollout of an application that came further, if its set syncs in steps."""
+    """Advance the rollout of the set of an application that made progress."""
     now = timezone.now()
     rolling = ApplicationSet.objects.filter(
         namespace=namespace, name=name, spec__strategy__type="RollingSync"
@@ -97,14 +97,14 @@ def child_moved(namespace: str, name: str) -> None:
 
 @shared_task(name=TaskName.APPSETS_CONFIGURATION_CHANGED, acks_late=True)
 def configuration_changed() -> None:
-    """Ask the hosts of all sets again, as a secret or a ConfigMap changed."""
+    """Refresh all sets that ask hosts, because a secret or a ConfigMap changed."""
     rows = ApplicationSet.objects.only("pk", "spec")
     refresh([r.pk for r in rows if any(uses(r.spec, k) for k in HOSTED)])
 
 
 @shared_task(name=TaskName.APPSETS_PULLS_CHANGED, acks_late=True)
 def pulls_changed(places: Sequence[str]) -> None:
-    """Ask the hosts again whose pull requests changed.
+    """Refresh the sets of repositories whose pull requests changed.
 
     Shapes: places are `owner/repo` in lower case, as the event names the repository.
     """
@@ -121,9 +121,9 @@ def pulls_changed(places: Sequence[str]) -> None:
 
 @shared_task(name=TaskName.APPSETS_PUSHED, acks_late=True)
 def pushed(urls: Sequence[str]) -> None:
-    """Look at the sets whose generators read a repository that was pushed to.
+    """Reconcile the sets whose generators read a repository that was pushed to.
 
-    Shapes: places as `repository_identity` gives them.
+    Shapes: URLs as `repository_identity` returns them.
     """
     rows = list(ApplicationSet.objects.only("pk", "spec"))
     make_due([r.pk for r in rows if set(urls) & _read_by(r)])
@@ -132,9 +132,9 @@ def pushed(urls: Sequence[str]) -> None:
 
 @shared_task(name=TaskName.APPSETS_REFS_MOVED, acks_late=True)
 def refs_moved(url: str, names: Sequence[str]) -> None:
-    """Look at the sets whose generators read a ref that moved, whoever found out.
+    """Reconcile the sets whose generators read a ref that moved.
 
-    Shapes: a normal URL without scheme and user; full names of refs.
+    Shapes: a normalized URL without scheme and user; full names of refs.
     """
     rows = ApplicationSet.objects.only("pk", "spec")
     make_due([r.pk for r in rows if any(_is_moved(b, url, names) for b in _git_blocks(r))])
@@ -147,7 +147,7 @@ def _is_moved(block: Mapping[str, Any], url: str, names: Sequence[str]) -> bool:
 
 @shared_task(name=TaskName.APPSETS_ARTIFACT_MOVED, acks_late=True)
 def artifact_moved(place: str) -> None:
-    """Look at the sets whose generators read an artifact that moved, whoever found out."""
+    """Reconcile the sets whose generators read an artifact that moved."""
     rows = ApplicationSet.objects.only("pk", "spec")
     make_due([r.pk for r in rows if any(_reads(b, place) for b in blocks(r.spec, "oci"))])
 
@@ -158,7 +158,7 @@ def _reads(block: Mapping[str, Any], place: str) -> bool:
 
 @shared_task(name=TaskName.APPSETS_PUBLISHED, acks_late=True)
 def published(place: str, tag: str) -> None:
-    """Look at the sets whose generators read an artifact that has a new tag.
+    """Reconcile the sets whose generators read an artifact that has a new tag.
 
     Shapes: `place` is `host/path` in lower case.
     """

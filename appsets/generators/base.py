@@ -68,7 +68,7 @@ class FieldCount:
         self._found = 0
 
     def add(self, params: Params) -> Params:
-        """Count the fields of parameters and return them; raises GeneratorError at the limit."""
+        """Count the fields of parameters and return these; raises GeneratorError for too many."""
         self._found += len(params)
         if self._found > MOST_VALUES:
             raise GeneratorError(f"the parameters have more than {MOST_VALUES:,} fields together")

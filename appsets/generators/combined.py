@@ -133,9 +133,8 @@ def _keyed(found: Sequence[Params], keys: Sequence[Any], place: str) -> dict[str
         if key in result:
             shown = {k: params.get(k) for k in keys}
             raise GeneratorError(
-                f"{place}: the parameters from a generator were not unique by the given "
-                "mergeKeys, Merge requires all param sets to be unique. "
-                f"Duplicate key was {shown}"
+                f"{place}: the parameters from a generator were not unique by the given mergeKeys, "
+                f"Merge requires all param sets to be unique. Duplicate key was {shown}"
             )
         result[key] = params
     return result

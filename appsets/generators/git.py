@@ -75,7 +75,7 @@ def _shell_match(pattern: str, path: str, *, exclude: bool) -> bool:
 def _path_match(pattern: str, path: str, *, exclude: bool) -> bool:
     """Return whether a path matches a glob of files.
 
-    `*` does not match "/", and `**` as a whole segment matches any number of directories. A glob that
+    `*` does not match "/", `**` as a whole segment matches any number of directories. A glob that
     names a directory matches all files below it; one that excludes does so only without wildcards.
     """
     text = posixpath.normpath(f"/{pattern}").lstrip("/")

@@ -1,4 +1,4 @@
-"""Query Git hosts for the parameters of a generator: provider, credentials, filters."""
+"""List repositories and pull requests: choose the provider, authenticate, filter the answer."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ PULL = ("github", "gitlab", "gitea", "bitbucket", "bitbucketServer", "azuredevop
 
 
 def check_block(kind: str, block: Mapping[str, Any], where: str) -> None:
-    """Check that a generator has one host with its required fields and valid filters.
+    """Check that a generator names one host with its required fields, and valid filters.
 
     Raises: GeneratorError naming the field.
     """
@@ -101,9 +101,9 @@ def _provider(
 
 
 def place(block: Mapping[str, Any]) -> str:
-    """Return a pull request generator's repository as in events, empty if unknown.
+    """Return the repository of a pull request generator, empty if it cannot be known.
 
-    Shapes: `owner/repo`; one that is a template, or a number, may be any.
+    Shapes: `owner/repo` in lower case, as in webhook events; templates and numbers are unknown.
     """
     name = next((n for n in PULL if isinstance(block.get(n), Mapping)), "")
     inner = block.get(name) or {}
@@ -156,7 +156,7 @@ def pulls(
 ) -> list[Params]:
     """Return the parameters of a generator of pull requests.
 
-    That none is left although there were some is believed only if one of those says so itself.
+    An empty list after a list with pull requests counts only if one of those is closed itself.
 
     Shapes: `before` is the last good answer.
     Raises: GeneratorError, HostError.
@@ -168,7 +168,7 @@ def pulls(
     try:
         found = [pull_params(p) for p in provider.pulls() if is_chosen_pull(p, filters, labels)]
         if not found:
-            _believe(
+            _check_empty(
                 provider,
                 [int(p["number"]) for p in before],
                 lambda p: is_chosen_pull(p, filters, labels),
@@ -182,8 +182,10 @@ def pulls(
         provider.close()
 
 
-def _believe(provider: Provider, numbers: Sequence[int], is_chosen: Callable[[Pull], bool]) -> None:
-    """Check that an empty list is plausible, by reading pull requests that were open.
+def _check_empty(
+    provider: Provider, numbers: Sequence[int], is_chosen: Callable[[Pull], bool]
+) -> None:
+    """Check that an empty list is plausible: pull requests that were open are closed now.
 
     Raises: HostError.
     """
@@ -241,7 +243,7 @@ def _codecommit(inner: Mapping[str, Any], where: str) -> Provider:
 def _identity(
     name: str, inner: Mapping[str, Any], keys: Keys, base: str, where: str
 ) -> tuple[dict[str, str], tuple[str, str] | None, str]:
-    """Return the headers, or the name and password, that say who asks."""
+    """Return the headers, or the name and password, that authenticate a request."""
     server = origin(base)
     if inner.get("appPasswordRef"):
         password = keys.value(inner["appPasswordRef"], server, f"{where}.appPasswordRef")

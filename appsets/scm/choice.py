@@ -1,7 +1,8 @@
-"""Select repositories, branches and pull requests, and build their parameters.
+"""Filter repositories, branches and pull requests, and turn them into parameters.
 
-Source: as Argo CD 3.6. Filters on repositories only select repositories; filters on branches or
-paths select branches of those. All conditions of one filter must match, and one of several filters.
+Filters of repositories alone select repositories; filters of branches or paths select branches of
+those. All conditions of one filter must hold, and one of several filters.
+Source: as Argo CD 3.6.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ class Repository:
     key: str = ""
 
     def url(self, protocol: str) -> str:
-        """Return the address to clone from; raises GeneratorError for a protocol that is none."""
+        """Return the URL to clone from; raises GeneratorError for an unknown protocol."""
         if protocol in ("", "ssh"):
             return self.ssh_url
         if protocol == "https":
@@ -64,7 +65,7 @@ def filters_of(
 ) -> list[Mapping[str, Any]]:
     """Return the filters of a generator.
 
-    Raises: GeneratorError naming a filter that is none.
+    Raises: GeneratorError naming an invalid filter.
     """
     found = block.get("filters") or []
     if not isinstance(found, list) or not all(isinstance(f, Mapping) for f in found):
@@ -80,7 +81,7 @@ def filters_of(
                     raise GeneratorError(f"filters[{number}].{name} must be a list of paths")
                 continue
             if not (isinstance(value, str) and "{{" in value):
-                # Inside a matrix it is a template first.
+                # Inside a matrix the pattern may be a template, which is rendered later.
                 _pattern(value, f"filters[{number}].{name}")
     return found
 
@@ -105,14 +106,14 @@ def _hits(entry: Mapping[str, Any], name: str, text: str) -> bool:
 
 
 def is_of_branches(entry: Mapping[str, Any]) -> bool:
-    """Return whether a filter needs to know the branches."""
+    """Return whether a filter selects branches."""
     return any(entry.get(name) for name in _BRANCH)
 
 
 def chosen_repositories(
     found: Iterator[Repository], filters: Sequence[Mapping[str, Any]]
 ) -> Iterator[Repository]:
-    """Yield the repositories that the filters for repositories let through."""
+    """Yield the repositories that match the filters of repositories."""
     own = [f for f in filters if not is_of_branches(f)]
     for one in found:
         if not own or any(_fits_repository(f, one) for f in own):
@@ -134,7 +135,7 @@ def is_chosen_branch(
     filters: Sequence[Mapping[str, Any]],
     has_path: Callable[[str], bool],
 ) -> bool:
-    """Return whether the filters for branches let a branch through; paths are asked for last."""
+    """Return whether a branch matches the filters of branches; paths are requested last."""
     own = [f for f in filters if is_of_branches(f)]
     return not own or any(
         _fits_repository(f, one)
@@ -146,7 +147,7 @@ def is_chosen_branch(
 
 
 def is_chosen_pull(one: Pull, filters: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bool:
-    """Return whether a pull request carries all labels and passes one of the filters."""
+    """Return whether a pull request has all labels and matches one of the filters."""
     if not set(labels) <= set(one.labels):
         return False
     return not filters or any(
@@ -158,7 +159,7 @@ def is_chosen_pull(one: Pull, filters: Sequence[Mapping[str, Any]], labels: Sequ
 
 
 def repository_params(one: Repository, branch: Branch, protocol: str) -> dict[str, Any]:
-    """Return what a repository generator says of a branch."""
+    """Return the parameters of a branch."""
     return {
         "organization": one.organization,
         "repository": one.name,
@@ -174,7 +175,7 @@ def repository_params(one: Repository, branch: Branch, protocol: str) -> dict[st
 
 
 def pull_params(one: Pull) -> dict[str, Any]:
-    """Return what a pull request generator says of one; `labels` is a list."""
+    """Return the parameters of a pull request; `labels` is a list."""
     return {
         "number": str(one.number),
         "title": one.title,

@@ -28,10 +28,10 @@ _GONE = (
 
 
 class CodeCommit(Provider):
-    """Repositories of an account and region, with the hub's identity or a role."""
+    """Repositories of an account and region, read as the hub's AWS identity or an assumed role."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
-        # No single server and no Host: the library speaks to several, and signs for each.
+        # Not a Host: the library requests several servers and signs each request.
         self.spec = spec
         self._session = get_session()
         self._keys: dict[str, str] = {}
@@ -59,7 +59,7 @@ class CodeCommit(Provider):
             )
         except (BotoCoreError, ValueError) as error:
             raise HostError(f"CodeCommit: {error}") from error
-        # Every request counts, also those that the library makes by itself for pages and retries.
+        # Every request counts, also the library's own requests for pages and retries.
         client.meta.events.register("before-send", _send)
         return client
 
@@ -68,7 +68,7 @@ class CodeCommit(Provider):
         self._code.close()
 
     def repositories(self) -> Iterator[Repository]:
-        """Yield the repositories, those with the wanted tags if any are named."""
+        """Yield the repositories, filtered by tags."""
         for name in self._tagged() if self.spec.get("tagFilters") else self._all():
             found = _said(self._code.get_repository, repositoryName=name)["repositoryMetadata"]
             tags = _said(self._code.list_tags_for_resource, resourceArn=found["Arn"])["tags"]
@@ -119,7 +119,7 @@ class CodeCommit(Provider):
         return Branch(name, answer["branch"]["commitId"]) if answer else None
 
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
-        """Return whether a path is in a branch: files and folders have requests of their own."""
+        """Return whether a path is in a branch; files and directories are separate requests."""
         inner = path.strip("/")
         if _found(
             self._code.get_folder,
@@ -140,7 +140,7 @@ class CodeCommit(Provider):
 
 
 class _Body:
-    """What botocore reads an answer from."""
+    """The response body that botocore reads."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -150,9 +150,9 @@ class _Body:
 
 
 def _send(request: Any, **_: Any) -> AWSResponse:
-    """Send a request signed by the library with the hub's own client.
+    """Return the answer to a request that the library signed and the hub's own client sends.
 
-    The library itself would resolve the name again and read whatever comes.
+    The library itself would resolve the name again and read an answer of any size.
     """
     spend(origin(request.url))
     names = {

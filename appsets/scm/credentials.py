@@ -1,4 +1,4 @@
-"""The secrets and settings that generators name, and where they may be sent."""
+"""The secrets and ConfigMaps of generators, and the servers that they may be sent to."""
 
 import ssl
 import threading
@@ -28,7 +28,7 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What sets of one namespace and project may use."""
+    """The secrets and ConfigMaps that sets of one namespace and project may use."""
 
     namespace: str
     project: str
@@ -36,14 +36,14 @@ class Keys:
     def secret(self, name: str, server: str, where: str) -> Mapping[str, str]:
         """Return the data of a secret that may be sent to a server.
 
-        Raises: GeneratorError, the same for one that is absent and one of another project.
+        Raises: GeneratorError, the same for a missing secret and one of another project.
         """
         mine = Q(project__in=["", self.project]) if self.project else Q(project="")
         row = Secret.objects.filter(mine, namespace=self.namespace, name=name).first()
         if row is None:
             raise GeneratorError(
-                f"{where}: there is no secret {name!r} for project '{self.project}'; "
-                "create it with POST /api/v1/flotilla/secrets"
+                f"{where}: there is no secret {name!r} for project '{self.project}'; create it "
+                "with POST /api/v1/flotilla/secrets"
             )
         if server not in row.servers:
             raise GeneratorError(
@@ -53,7 +53,7 @@ class Keys:
         return found
 
     def value(self, ref: Any, server: str, where: str) -> str:
-        """Return what `{secretName, key}` refers to; raises GeneratorError."""
+        """Return the value of `{secretName, key}`; raises GeneratorError."""
         if not isinstance(ref, Mapping) or not ref.get("secretName") or not ref.get("key"):
             raise GeneratorError(f"{where} needs secretName and key")
         found = self.secret(str(ref["secretName"]), server, where).get(str(ref["key"]))
@@ -66,14 +66,14 @@ class Keys:
         row = ConfigMap.objects.filter(namespace=self.namespace, name=name).first()
         if row is None:
             raise GeneratorError(
-                f"{where}: there is no ConfigMap {name!r}; "
-                "create it with POST /api/v1/flotilla/configmaps"
+                f"{where}: there is no ConfigMap {name!r}; create it with POST "
+                "/api/v1/flotilla/configmaps"
             )
         found: Mapping[str, str] = row.data
         return found
 
     def trust(self, block: Mapping[str, Any], where: str) -> ssl.SSLContext | bool:
-        """Return whose certificates are trusted; raises GeneratorError."""
+        """Return the trusted certificates; raises GeneratorError."""
         if block.get("insecure"):
             return False
         ref = block.get("caRef")
@@ -93,9 +93,9 @@ class Keys:
 
 
 def check_server(server: str, where: str, *, has_secret: bool) -> None:
-    """Return if generators may ask a server: one that is known to the hub, or that a secret is for.
+    """Check that generators may request a server: an allowed one, or one that a secret names.
 
-    Raises: GeneratorError saying what to do.
+    Raises: GeneratorError naming the next step.
     """
     if not settings.SCM_GENERATORS:
         raise GeneratorError(
@@ -118,7 +118,7 @@ def check_server(server: str, where: str, *, has_secret: bool) -> None:
 def app_token(
     keys: Keys, name: str, base: str, where: str, trust: ssl.SSLContext | bool
 ) -> tuple[str, str]:
-    """Return a token of a GitHub App's installation, and a name for the identity that outlives it.
+    """Return a token of a GitHub App's installation, and the name of its lasting identity.
 
     Raises: GeneratorError, HostError.
     """
@@ -139,7 +139,7 @@ def app_token(
         assertion = signed({"iss": app}, private)
     except ValueError as error:
         raise GeneratorError(
-            f"{where}: githubAppPrivateKey of secret {name!r} is no RSA key in PEM"
+            f"{where}: githubAppPrivateKey of secret {name!r} is not an RSA key in PEM"
         ) from error
     host = Host(base, where, headers={"Authorization": f"Bearer {assertion}"}, trust=trust)
     try:

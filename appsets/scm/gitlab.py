@@ -36,7 +36,10 @@ class GitLab(Provider):
         return _branch(found) if found is not None else None
 
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
-        """Return whether a branch has a path; its folder is listed, for files and folders."""
+        """Return whether a path is in a branch.
+
+        Its directory is listed, because files and directories have different endpoints.
+        """
         folder, _, name = path.strip("/").rpartition("/")
         where = f"{one.key}/repository/tree"
         if not self.host.has(where, ref=branch.name, path=folder or None, per_page=100):
@@ -45,7 +48,7 @@ class GitLab(Provider):
         return any(text(item, "name") == name for item in listed)
 
     def pulls(self) -> Iterator[Pull]:
-        """Yield the merge requests of the wanted state."""
+        """Yield the merge requests with the requested state."""
         labels = self.spec.get("labels") or []
         query = {
             "per_page": 100,
@@ -55,7 +58,7 @@ class GitLab(Provider):
         yield from map(_pull, self.host.linked(f"{self._project()}/merge_requests", **query))
 
     def pull(self, number: int) -> Pull | None:
-        """Return a merge request if it is in the wanted state."""
+        """Return a merge request if it has the requested state."""
         found = self.host.find(f"{self._project()}/merge_requests/{number}")
         if found is None or self._state() not in (None, found.get("state")):
             return None

@@ -1,7 +1,7 @@
-"""Ask one server for JSON: bounded, within its budget, and only for what has changed.
+"""Request JSON from one server: bounded, within a budget, and with conditional requests.
 
-A failed or implausible response is an error, never an empty list. Credentials are only sent to
-their server: a redirect or next page elsewhere is refused.
+A failed or implausible answer is an error, never an empty list. Credentials are sent only to the
+server that they are for: a redirect or a next page elsewhere is refused.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _KEPT_HEADERS = ("link", "x-next-page", "x-total", "x-total-pages", "x-ms-contin
 
 
 class HostError(GeneratorError):
-    """A server that gave no usable answer; `status` is 0 when it gave none at all."""
+    """A server returned no usable answer; `status` is 0 if it returned none at all."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ def origin(url: str) -> str:
 
 
 class Host:
-    """A server that is asked with one identity.
+    """A server, requested with one identity.
 
     Units: `timeout` in seconds.
     """
@@ -80,7 +80,7 @@ class Host:
         self.base, self.server = base.rstrip("/"), origin(base)
         self._headers = {"User-Agent": "flotilla", "Accept": "application/json", **(headers or {})}
         self._auth, self._trust, self._timeout = auth, trust, timeout
-        # A token renewed every hour must not invalidate all responses: use its identity.
+        # Answers are cached by identity, so that a renewed token does not invalidate all of them.
         said = identity.encode() or orjson.dumps([sorted(self._headers.items()), auth])
         self._identity = hashlib.sha256(said).hexdigest()
         self._client: http.Client | None = None
@@ -98,7 +98,7 @@ class Host:
         return self.ask(path, query).body
 
     def find(self, path: str, /, **query: Any) -> Any | None:
-        """Return the JSON of a path, None when there is nothing.
+        """Return the JSON of a path, None for 404.
 
         Raises: HostError.
         """
@@ -110,7 +110,7 @@ class Host:
             raise
 
     def has(self, path: str, /, **query: Any) -> bool:
-        """Return whether there is something at a path, JSON or not.
+        """Return whether a path exists, JSON or not.
 
         Raises: HostError.
         """
@@ -135,7 +135,7 @@ class Host:
         return _parsed(data, url)
 
     def ask(self, path: str, query: Mapping[str, Any], *, parse: bool = True) -> Answer:
-        """Return an answer; one that is known is asked for only if it changed.
+        """Return an answer; a cached one is requested conditionally.
 
         Raises: HostError.
         """
@@ -150,8 +150,8 @@ class Host:
             target = _target(url, response.headers.get("location", ""))
             if origin(target) != self.server:
                 raise HostError(
-                    f"{_shown(url)} redirects to {origin(target)}, another server, "
-                    "which is not followed",
+                    f"{_shown(url)} redirects to {origin(target)}, another server, which is not "
+                    "followed",
                     response.status_code,
                 )
             response, data = self._send("GET", target, headers, None)
@@ -181,7 +181,7 @@ class Host:
     def linked(self, path: str, /, **query: Any) -> Iterator[Any]:
         """Yield the items of pages that name the next one in the Link header.
 
-        Raises: HostError, also for a list that ends before the last page that was announced.
+        Raises: HostError, also for a list that ends before its announced last page.
         """
 
         def following(answer: Answer, _items: list[Any]) -> str:
@@ -196,7 +196,7 @@ class Host:
         items: Callable[[Any], Any],
         following: Callable[[Answer, list[Any]], str],
     ) -> Iterator[Any]:
-        """Yield the items of all pages; `following` returns the next URL, empty at the end.
+        """Yield the items of all pages; `following` returns the URL or path of the next one, or "".
 
         Raises: HostError.
         """
@@ -278,7 +278,7 @@ class Host:
             )
 
     def _refund(self) -> None:
-        """Give back what an unchanged answer cost: servers do not count those either."""
+        """Return the request of an unchanged answer to the budget, as servers do not count it."""
         with transaction.atomic():
             row = HostBudget.objects.select_for_update().get(server=self.server)
             HostBudget.objects.filter(pk=row.pk).update(tokens=row.tokens + 1)
@@ -288,9 +288,9 @@ class Host:
 
 
 def spend(server: str) -> None:
-    """Take one request out of a server's budget.
+    """Take one request from a server's budget.
 
-    Raises: HostError when there is none, or when the server asked to be left alone.
+    Raises: HostError if none is left, or if the server asked for a pause.
     """
     now, hourly = timezone.now(), settings.SCM_REQUESTS_PER_HOUR
     most = max(10, hourly / 4)
@@ -314,7 +314,7 @@ def spend(server: str) -> None:
 
 
 def _asks_to_wait(response: http.Response) -> datetime | None:
-    """Return until when a server wants no more requests, None when it said nothing of that."""
+    """Return until when a server refuses further requests, None if it did not say so."""
     now = timezone.now()
     after = response.headers.get("retry-after", "")
     seconds = parse_digits(after)
@@ -364,6 +364,6 @@ def _parsed(data: bytes, url: str) -> Any:
 
 
 def _shown(url: str) -> str:
-    """Return a URL without its query, which may hold what nobody should read."""
+    """Return a URL without its query, which may hold secrets."""
     parts = urlsplit(url)
     return redact_text(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

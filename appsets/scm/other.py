@@ -30,7 +30,7 @@ def check_plugin(block: Mapping[str, Any], where: str) -> str:
 
 
 def plugin(block: Mapping[str, Any], keys: Keys, set_name: str) -> list[Params]:
-    """Return what a plugin answers, with the parameters that it was given.
+    """Return the parameters of a plugin, with the input that it received.
 
     Source: as Argo CD 3.6's plugin generators.
     Raises: GeneratorError, HostError.
@@ -71,7 +71,7 @@ def plugin(block: Mapping[str, Any], keys: Keys, set_name: str) -> list[Params]:
 
 
 def _token(text: str, keys: Keys, server: str, name: str) -> str:
-    """Resolve `$key` (of argocd-secret) or `$secret:key`; a plain text token is refused."""
+    """Return the value of `$key` (of argocd-secret) or `$secret:key`; a plain token is refused."""
     if not text.startswith("$"):
         raise GeneratorError(f"plugin: token of ConfigMap {name!r} must be $key or $secret:key")
     secret, separator, key = text[1:].partition(":")
@@ -86,8 +86,8 @@ def check_decision(block: Mapping[str, Any], where: str) -> str:
         raise GeneratorError(f"{where}.configMapRef is required")
     if bool(block.get("name")) == bool(block.get("labelSelector")):
         raise GeneratorError(
-            f"{where}: there is a problem with the definition of the "
-            "ClusterDecisionResource generator: give either name or labelSelector"
+            f"{where}: there is a problem with the definition of the ClusterDecisionResource "
+            "generator: give either name or labelSelector"
         )
     return name
 
@@ -95,19 +95,18 @@ def check_decision(block: Mapping[str, Any], where: str) -> str:
 def decisions(
     block: Mapping[str, Any], keys: Keys, clusters: Sequence[ClusterFacts]
 ) -> list[Params]:
-    """Return the clusters selected by a custom resource, as parameters.
+    """Return the clusters that a custom resource selects, as parameters.
 
-    Shapes: in addition to Argo CD's keys, the ConfigMap may name the registered `cluster` of the
-        resource.
-    Raises: GeneratorError; RetryLater, Stalled if that cluster does not respond.
+    Shapes: beyond Argo CD's keys the ConfigMap may name the registered `cluster` of the resource.
+    Raises: GeneratorError; RetryLater or Stalled if that cluster is unreachable.
     """
     name = check_decision(block, "clusterDecisionResource")
     config = keys.config(name, "clusterDecisionResource.configMapRef")
     group, slash, version = str(config.get("apiVersion") or "").rpartition("/")
     if not slash or not config.get("kind"):
         raise GeneratorError(
-            f"clusterDecisionResource: ConfigMap {name!r} needs apiVersion (group/version) "
-            "and kind (the plural name)"
+            f"clusterDecisionResource: ConfigMap {name!r} needs apiVersion (group/version) and "
+            "kind (the plural name)"
         )
     match = str(config.get("matchKey") or "")
     by_name = {c.name: c for c in clusters}
@@ -143,8 +142,8 @@ def _resources(
     cluster = Cluster.objects.filter(**where).first()
     if cluster is None:
         raise GeneratorError(
-            f"clusterDecisionResource: ConfigMap {name!r}: "
-            f"there is no cluster {config.get('cluster')!r}"
+            f"clusterDecisionResource: ConfigMap {name!r}: there is no cluster "
+            f"{config.get('cluster')!r}"
         )
     namespace = str(config.get("namespace") or keys.namespace)
     query = {}
@@ -158,8 +157,8 @@ def _resources(
         answer = connect(cluster).request("GET", path, query=query)
     except Refused as refused:
         raise GeneratorError(
-            f"clusterDecisionResource: cluster {cluster.name} refuses {what} "
-            f"({refused.status}): {refused.message}"
+            f"clusterDecisionResource: cluster {cluster.name} refuses {what} ({refused.status}): "
+            f"{refused.message}"
         ) from refused
     items = answer.get("items") if isinstance(answer, Mapping) else None
     if not isinstance(items, list) or not items:
@@ -168,7 +167,7 @@ def _resources(
 
 
 def _selector(selector: Any) -> str:
-    """Return a label selector as a query writes it; raises GeneratorError."""
+    """Return a label selector as a query parameter; raises GeneratorError."""
     if not isinstance(selector, Mapping):
         raise GeneratorError("clusterDecisionResource.labelSelector must be an object")
     parts = [f"{k}={v}" for k, v in (selector.get("matchLabels") or {}).items()]
@@ -183,8 +182,8 @@ def _selector(selector: Any) -> str:
         }
         if operator not in forms:
             raise GeneratorError(
-                f"clusterDecisionResource.labelSelector: operator {operator!r} "
-                "is none of In, NotIn, Exists, DoesNotExist"
+                f"clusterDecisionResource.labelSelector: operator {operator!r} is none of In, "
+                "NotIn, Exists, DoesNotExist"
             )
         parts.append(forms[operator])
     return ",".join(parts)

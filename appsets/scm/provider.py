@@ -1,4 +1,4 @@
-"""What a host's API gives: repositories, branches, paths, pull requests."""
+"""The interface of SCM providers: repositories, branches, paths, pull requests."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from appsets.scm.host import Host, HostError
 
 
 class Provider:
-    """A host that is asked for what a generator's block describes."""
+    """An SCM provider, as the block of a generator describes it."""
 
     def __init__(self, host: Host, spec: Mapping[str, Any]) -> None:
         self.host, self.spec = host, spec
@@ -26,11 +26,11 @@ class Provider:
         raise NotImplementedError
 
     def branch(self, one: Repository, name: str) -> Branch | None:
-        """Return one branch, None when it is not there."""
+        """Return one branch, None if it does not exist."""
         raise NotImplementedError
 
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
-        """Return whether a file or folder is in a branch."""
+        """Return whether a file or directory is in a branch."""
         raise NotImplementedError
 
     def pulls(self) -> Iterator[Pull]:
@@ -38,14 +38,14 @@ class Provider:
         raise NotImplementedError
 
     def pull(self, number: int) -> Pull | None:
-        """Return a pull request if it is among those that `pulls` yields."""
+        """Return a pull request if `pulls` yields it."""
         raise NotImplementedError
 
 
 def text(item: Any, *path: str) -> str:
-    """Return a text inside an answer, empty when the host left it out.
+    """Return a text of an answer, empty if it is absent.
 
-    Raises: HostError when it is something else.
+    Raises: HostError if it is not text.
     """
     for name in path:
         if item is None:
@@ -61,7 +61,7 @@ def text(item: Any, *path: str) -> str:
 
 
 def needed(item: Any, *path: str) -> str:
-    """Return a text inside an answer that must be there; raises HostError."""
+    """Return a required text of an answer; raises HostError."""
     found = text(item, *path)
     if not found:
         raise HostError(f"the answer has no {'.'.join(path)}")
@@ -69,7 +69,7 @@ def needed(item: Any, *path: str) -> str:
 
 
 def number(item: Any, name: str) -> int:
-    """Return a whole number inside an answer; raises HostError."""
+    """Return a whole number of an answer; raises HostError."""
     found = item.get(name) if isinstance(item, Mapping) else None
     if not isinstance(found, int) or isinstance(found, bool):
         raise HostError(f"the answer has no number {name}")
@@ -77,7 +77,7 @@ def number(item: Any, name: str) -> int:
 
 
 def names(item: Any, name: str, inner: str = "name") -> tuple[str, ...]:
-    """Return the names in a list inside an answer; absent is empty."""
+    """Return the names in a list of an answer, empty if it is absent."""
     found = item.get(name) if isinstance(item, Mapping) else None
     if found is None:
         return ()

@@ -1,1 +1,1 @@
-"""Templates of application sets: Go templates with Argo CD's functions, and fasttemplate."""
+"""Templates of application sets: Go templates, and the older form `{{ name }}`."""

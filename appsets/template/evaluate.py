@@ -1,4 +1,4 @@
-"""Evaluate parsed Go templates within limits; values are JSON, no Python is accessible.
+"""Render parsed Go templates within limits; values are JSON, Python objects are unreachable.
 
 Source: https://pkg.go.dev/text/template.
 """
@@ -13,7 +13,7 @@ from appsets.template.syntax import Command, Node, Operand, Pipe, Template, Temp
 
 MOST_STEPS = 200_000
 MOST_CALLS = 50
-# What functions take and give, together and each: numbers of values, with 64 characters for one.
+# Bounds of arguments and results, in total and each: counts of values, 64 characters count as one.
 MOST_VOLUME = 2_000_000
 MOST_IN_VALUE = 200_000
 CHARACTERS, MOST_BITS = 64, 1024
@@ -29,7 +29,7 @@ class _Continue(Exception):
 
 
 class _Run:
-    """One rendering: its root, what it may still do, and what it has written."""
+    """The state of one rendering: its root, its remaining budget and its output."""
 
     def __init__(self, template: Template, data: Any, missing: str) -> None:
         self.template, self.data, self.missing = template, data, missing
@@ -44,7 +44,7 @@ class _Run:
         self.out.append(text)
 
     def weigh(self, value: Any) -> None:
-        """Count the size of a function's arguments or result, which could double each time."""
+        """Count an argument or result of a function: a loop can double a value in each step."""
         found, todo = 0, [value]
         while todo and found <= MOST_IN_VALUE:
             one = todo.pop()
@@ -68,7 +68,7 @@ class _Run:
 
 
 class _Scope:
-    """The variables that can be seen."""
+    """The visible variables."""
 
     __slots__ = ("outer", "values")
 
@@ -94,10 +94,10 @@ class _Scope:
 
 
 def render(text: str, data: Any, *, missing: str = "default") -> str:
-    """Return the output of a template for some data.
+    """Return the output of a template for data.
 
     Shapes: `data` is JSON; `missing` is Go's missingkey: `default` or `invalid` (`<no value>`),
-        `zero`, or `error`.
+        `zero` or `error`.
     Raises: TemplateError with the line.
     """
     require_time()
@@ -279,7 +279,7 @@ def _call(
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    # What Python says of its own functions helps nobody who writes a template.
+    # Python's own message about its functions does not help the author of a template.
     return (
         "wrong number or kind of arguments"
         if isinstance(error, TypeError | AttributeError)

@@ -1,4 +1,4 @@
-"""Render fasttemplate: `{{ name }}` becomes the parameter, anything else is kept."""
+"""Templates without goTemplate: `{{ name }}` is replaced by the parameter of that name."""
 
 import re
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ _PLACE = re.compile(r"\{\{([^{}]*)\}\}")
 
 
 def render(text: str, params: Mapping[str, Any]) -> str:
-    """Return a text with the parameters that are texts put in; unknown names stay as they are.
+    """Return a text with its parameters replaced; unknown names stay as they are.
 
-    Raises: TemplateError when that makes it too long.
+    Raises: TemplateError if the result is too long.
     """
     if "{{" not in text:
         return text
@@ -36,7 +36,7 @@ def render(text: str, params: Mapping[str, Any]) -> str:
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
     """Return nested parameters with dotted names, every value a text.
 
-    Raises: OutOfTime when the names, of which each repeats those that it is in, become too much.
+    Raises: OutOfTime if the names, each of which repeats the names of its parents, become too long.
     """
     require_time()
     if isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def plain(value: Any) -> str:
-    """Return a value as the plain form writes it."""
+    """Return a value as text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Time and size limits for reconciling one set, with all its templates together."""
+"""Bounds of one reconciliation of a set, for all of its templates together."""
 
 import contextlib
 import threading
@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator
 MOST_SECONDS = 30.0
 """Processor time: ten thousand ordinary applications take a few seconds."""
 MOST_OUTPUT = 1_000_000
-"""Characters that one template may write."""
+"""The longest output of one template, in characters."""
 MOST_WRITTEN = 100_000_000
-"""The limit of characters of all templates and parameter names: 10 KB for each of 10,000."""
+"""Characters of all outputs and parameter names: 10 kB for each of 10,000 applications."""
 _mine = threading.local()
 
 
 class OutOfTime(Exception):
-    """A set takes longer, or writes more, than it may; nothing that it makes is complete."""
+    """A set exceeds its time or its output; nothing that it generated is complete."""
 
 
 @contextlib.contextmanager
 def bounded(seconds: float, work: Callable[[], float]) -> Iterator[None]:
-    """Give what this thread does in the block so many seconds of `work`, its processor time."""
+    """Bound the processor time of this thread in the block."""
     until = work() + seconds
     _mine.is_over, _mine.left = (lambda: work() > until), MOST_WRITTEN
     try:
@@ -29,7 +29,7 @@ def bounded(seconds: float, work: Callable[[], float]) -> Iterator[None]:
 
 
 def count_written(text: str) -> str:
-    """Count the output of a template or the name of a parameter, and return it.
+    """Count the output of a template, or the name of a parameter, and return it.
 
     Raises: OutOfTime.
     """
@@ -38,14 +38,14 @@ def count_written(text: str) -> str:
         _mine.left = left - len(text)
         if _mine.left < 0:
             raise OutOfTime(
-                "its templates and names of parameters are more than "
-                f"{MOST_WRITTEN:,} characters: make fewer or shorter ones"
+                f"its templates and names of parameters are more than {MOST_WRITTEN:,} characters: "
+                "make fewer or shorter ones"
             )
     return text
 
 
 def require_time() -> None:
-    """Return if there is time left; without a bound there always is.
+    """Check that there is time left; without a bound there always is.
 
     Raises: OutOfTime.
     """

@@ -1,4 +1,4 @@
-"""Make an application of a set's template and one set of parameters."""
+"""Render an application from the template of a set and one set of parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +20,9 @@ _MISSING = {
 
 
 def missing_of(options: list[str]) -> str:
-    """Return what goTemplateOptions say of missing keys.
+    """Return the mode of missing keys of goTemplateOptions.
 
-    Raises: TemplateError for an option that Go does not have.
+    Raises: TemplateError for an unknown option.
     """
     found = "default"
     for option in options:
@@ -33,7 +33,7 @@ def missing_of(options: list[str]) -> str:
 
 
 def render_text(text: str, params: Params, *, go: bool, missing: str = "default") -> str:
-    """Return one text rendered."""
+    """Return a rendered text."""
     if "{{" not in text:
         return text
     return count_written(
@@ -71,7 +71,7 @@ def render_value(
 def application_from(
     spec: Mapping[str, Any], template: Mapping[str, Any], params: Params
 ) -> dict[str, Any]:
-    """Render a set's template, including its `templatePatch`, to an application.
+    """Return the application of a template and parameters, with `templatePatch` applied.
 
     Shapes: `{metadata: {name, labels, annotations, finalizers}, spec}`; `spec` is the set's.
     Raises: TemplateError naming the field.
@@ -122,7 +122,7 @@ def _patched(
 
 
 def _merged(base: Any, patch: Any) -> Any:
-    # Lists of Applications have no merge keys: a strategic merge equals a merge patch.
+    # No list of an Application has a merge key, so a strategic merge replaces lists.
     if not isinstance(patch, Mapping):
         return patch
     result = dict(base) if isinstance(base, Mapping) else {}

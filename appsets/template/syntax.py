@@ -1,4 +1,4 @@
-"""Read Go templates: text into tokens, tokens into a tree.
+"""Parse Go templates: text into tokens, tokens into a tree.
 
 Source: https://pkg.go.dev/text/template and its text/template/parse.
 """
@@ -17,11 +17,11 @@ MOST_DEPTH = 100
 
 
 class TemplateError(RuleError):
-    """A template that cannot be read or rendered."""
+    """A template cannot be parsed or rendered."""
 
 
 class Token(NamedTuple):
-    """A word of an action."""
+    """A token of an action."""
 
     kind: str
     text: str
@@ -74,7 +74,7 @@ class Node:
 
 @dataclass(slots=True)
 class Template:
-    """A template that was read, with those it defines."""
+    """A parsed template, with the templates that it defines."""
 
     body: tuple[Node, ...] = ()
     defined: dict[str, tuple[Node, ...]] = field(default_factory=dict)
@@ -110,7 +110,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str, int]]:
     position, trim, line = 0, False, 1
     while (opening := text.find("{{", position)) >= 0:
         plain = text[position:opening]
-        # Asked at this place only: a search would try every "{{" to the end of the text.
+        # Matched at this position only: a search would try every "{{" up to the end of the text.
         found = _ACTION.match(text, opening)
         if found is None:
             raise TemplateError(f"line {line + plain.count(chr(10))}: unclosed action")
@@ -153,7 +153,7 @@ def _tokens(content: str, line: int) -> list[Token]:
 def parse(text: str) -> Template:
     """Return a template.
 
-    Raises: TemplateError with the line of what cannot be read.
+    Raises: TemplateError with the line of the error.
     """
     if len(text) > MOST_TEXT:
         raise TemplateError(f"the template is longer than {MOST_TEXT} characters")
@@ -355,7 +355,7 @@ def _unescaped(text: str, line: int) -> str:
     def one(found: re.Match[str]) -> str:
         code = found[1]
         if len(code) > 1:
-            # What is longer than a character is digits: hexadecimal after a letter, else octal.
+            # More than one character are digits: hexadecimal after a letter, else octal.
             number = int(code[1:], 16) if code[0] in "xuU" else int(code, 8)
             if number > sys.maxunicode or 0xD800 <= number < 0xE000:
                 raise TemplateError(f"line {line}: \\{code} is no character")

@@ -635,7 +635,7 @@ def test_absent_and_forbidden_are_the_same(idle_hub, person):
 
 
 def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, person):
-    from appsets.everything import _look
+    from appsets.everything import _read
     from projects.api.streams import applications_since
     from projects.applications import remove
 
@@ -649,7 +649,7 @@ def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, perso
         return [m["metadata"]["name"] for k, m, _p, _n in applications_since(0, bob) if k == kind]
 
     def watched(*, gone):
-        _version, changes = _look(["Application"], 0, bob, False)
+        _version, changes = _read(["Application"], 0, bob, False)
         return [c.object["metadata"]["name"] for c in changes if c.gone is gone]
 
     assert streamed("") == watched(gone=False) == ["mine-app"] and names(idle_hub, bob) == {
@@ -659,13 +659,13 @@ def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, perso
         remove(app)
     assert streamed("DELETED") == watched(gone=True) == ["mine-app"]
     policies(idle_hub, "")
-    assert applications_since(0, bob) == [] and _look(["Application"], 0, bob, False)[1] == []
+    assert applications_since(0, bob) == [] and _read(["Application"], 0, bob, False)[1] == []
     Account.objects.filter(name="bob").update(enabled=False)
-    assert applications_since(0, bob) is None and _look(["Application"], 0, bob, False) is None
+    assert applications_since(0, bob) is None and _read(["Application"], 0, bob, False) is None
 
 
 def test_a_stranger_sees_nothing_in_the_watch_of_everything(idle_hub, person):
-    from appsets.everything import KINDS, _look
+    from appsets.everything import KINDS, _read
     from hub.models import next_version
 
     stranger = person("stranger")
@@ -675,12 +675,12 @@ def test_a_stranger_sees_nothing_in_the_watch_of_everything(idle_hub, person):
         server="https://secret-cluster", name="secret-cluster", resource_version=next_version()
     )
     Repository.objects.create(url="https://secret.example/x.git", resource_version=next_version())
-    assert "secret-cluster" in str(_look(list(KINDS), 0, idle_hub.token, True))
+    assert "secret-cluster" in str(_read(list(KINDS), 0, idle_hub.token, True))
     for is_first in (True, False):
-        assert "secret" not in str(_look(list(KINDS), 0, stranger, is_first))
+        assert "secret" not in str(_read(list(KINDS), 0, stranger, is_first))
     idle_hub.delete("/api/v1/clusters/https%3A%2F%2Fsecret-cluster")
-    assert "secret-cluster" in str(_look(list(KINDS), 0, idle_hub.token, False))
-    assert "secret" not in str(_look(list(KINDS), 0, stranger, False))
+    assert "secret-cluster" in str(_read(list(KINDS), 0, idle_hub.token, False))
+    assert "secret" not in str(_read(list(KINDS), 0, stranger, False))
 
 
 def test_an_application_in_a_namespace_that_its_project_forbids(idle_hub):

@@ -1,7 +1,8 @@
 """The functions that templates may call: Go's own, sprig's and Argo CD's, one module per family.
 
-Functions of sprig that return another value at each call (random values, the time, keys) are refused,
-because an application would change by itself. `env`, `expandenv` and `getHostByName` do not exist.
+Functions of sprig that return another value at each call (random values, the time, keys) are
+refused, because an application would change by itself. `env`, `expandenv` and `getHostByName` do
+not exist.
 Source: https://pkg.go.dev/text/template#hdr-Functions, https://masterminds.github.io/sprig/.
 """
 
