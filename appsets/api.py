@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from appsets import rolling, sets
+from appsets import rollouts, sets
 from appsets.manifests import children_of, event_json, set_json, tree_json
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
@@ -238,8 +238,8 @@ class Rollout(View):
         row = get_set(request, name, "update")
         action = body_map(request).get("action")
         if not isinstance(action, str):
-            raise Invalid(f"action must be one of {', '.join(rolling.ACTIONS)}")
-        return Response(shown(actor(request), rolling.tell(row, action, actor(request).name)))
+            raise Invalid(f"action must be one of {', '.join(rollouts.ACTIONS)}")
+        return Response(shown(actor(request), rollouts.tell(row, action, actor(request).name)))
 
 
 def _require_cascades(caller: Caller, children: Sequence[Application]) -> None:

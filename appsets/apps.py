@@ -10,7 +10,7 @@ class AppsetsConfig(AppConfig):
 
     def ready(self) -> None:
         """Have application sets applied to the hub by an app of apps."""
-        from appsets.home import SERVED
+        from appsets.in_cluster import SERVED
         from appsets.metrics import register
         from appsets.models import ApplicationSet
         from projects.change_topics import TOPICS, Topic

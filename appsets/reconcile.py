@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from appsets import rolling, sets
+from appsets import rollouts, sets
 from appsets.generators.errors import GeneratorError
 from appsets.generators.generate import Generated, generate, merged_template
 from appsets.generators.spec_queries import requeue_seconds
@@ -20,7 +20,7 @@ from appsets.inputs import Inputs
 from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App, Existing, Plan, Wish, decide
-from appsets.rollout import is_rolling, step_number, steps_of
+from appsets.rollout_decisions import is_rolling, step_number, steps_of
 from appsets.template import limits
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
@@ -114,7 +114,7 @@ def _looked(row: ApplicationSet, since: datetime) -> Decision:
         name = str(made["metadata"].get("name") or "")
         try:
             app = _app(row, made)
-            apps.append(rolling.tamed(app) if in_steps else app)
+            apps.append(rollouts.tamed(app) if in_steps else app)
         except Invalid as error:
             blocked.add(name)
             is_complete = is_complete and bool(name)
@@ -447,7 +447,7 @@ def _conditions(
         "ResourcesUpToDate": ("False" if error else "True", reason, message),
     }
     before = {c["type"]: c for c in row.conditions}
-    kept = [before[kind] for kind in rolling.KINDS if kind in before]
+    kept = [before[kind] for kind in rollouts.KINDS if kind in before]
     return [*(_condition(kind, *told, before.get(kind)) for kind, told in made.items()), *kept]
 
 

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from appsets import rollout
+from appsets import rollout_decisions
 from appsets.generators.errors import GeneratorError
 from appsets.generators.generate import has_templated_project
 from appsets.generators.registry import GENERATORS
@@ -143,10 +143,10 @@ def _check_strategy(spec: dict[str, Any]) -> None:
             "spec.strategy.deletionOrder must be AllAtOnce or Reverse, not "
             f"{strategy['deletionOrder']!r}"
         )
-    if not rollout.is_rolling(spec):
+    if not rollout_decisions.is_rolling(spec):
         return
     try:
-        steps = rollout.steps_of(spec)
+        steps = rollout_decisions.steps_of(spec)
     except RuleError as error:
         raise Invalid(str(error)) from error
     if not steps:
@@ -273,7 +273,7 @@ def delete(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
     Finalizers of the applications decide whether their resources are deleted. With the deletion
     order Reverse the set remains until its applications are deleted one by one.
     """
-    if takes_children(row, cascade=cascade) and rollout.is_reverse(row.spec):
+    if takes_children(row, cascade=cascade) and rollout_decisions.is_reverse(row.spec):
         return _begin_deletion(row, actor)
     return remove(row, actor, cascade=cascade)
 

@@ -13,8 +13,8 @@ from appsets.generators.registry import HOSTED
 from appsets.generators.spec_queries import blocks, may_change_with_cluster, uses
 from appsets.models import ApplicationSet, GeneratorAnswer, HostAnswer, SetEvent
 from appsets.reconcile import reconcile
-from appsets.rolling import roll
-from appsets.scm import asking
+from appsets.rollouts import roll
+from appsets.scm import listing
 from appsets.sets import make_due, refresh
 from hub.engine.repository_identity import repository_identity
 from hub.events.queue import wake
@@ -114,7 +114,7 @@ def pulls_changed(places: Sequence[str]) -> None:
         [
             r.pk
             for r in rows
-            if any(asking.place(b) in ({""} | wanted) for b in blocks(r.spec, "pullRequest"))
+            if any(listing.place(b) in ({""} | wanted) for b in blocks(r.spec, "pullRequest"))
         ]
     )
 

@@ -8,8 +8,7 @@ from django.urls import URLPattern, include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView
 
 from appsets import api as appsets
-from appsets import configuration, everything
-from appsets import fleet as fleet_pages
+from appsets import cluster_pages, configuration, watch_stream
 from appsets import pages as set_pages
 from appsets import streams as set_streams
 from clusters import api as clusters
@@ -113,15 +112,15 @@ urlpatterns = [
     path("sets/preview", set_pages.preview),
     path("sets/<str:namespace>/<str:name>", set_pages.page),
     path("sets/<str:namespace>/<str:name>/edit", set_pages.edit),
-    path("fleet", fleet_pages.index),
-    path("fleet/register", fleet_pages.register_page),
-    path("fleet/register/probe", fleet_pages.probe),
-    path("fleet/register/save", fleet_pages.register_cluster),
-    path("fleet/<int:pk>", fleet_pages.page),
-    path("fleet/<int:pk>/edit", fleet_pages.edit_dialog),
-    path("fleet/<int:pk>/change", fleet_pages.change),
-    path("fleet/<int:pk>/rotate", fleet_pages.rotate_dialog),
-    path("fleet/<int:pk>/remove", fleet_pages.remove_dialog),
+    path("fleet", cluster_pages.index),
+    path("fleet/register", cluster_pages.register_page),
+    path("fleet/register/probe", cluster_pages.probe),
+    path("fleet/register/save", cluster_pages.register_cluster),
+    path("fleet/<int:pk>", cluster_pages.page),
+    path("fleet/<int:pk>/edit", cluster_pages.edit_dialog),
+    path("fleet/<int:pk>/change", cluster_pages.change),
+    path("fleet/<int:pk>/rotate", cluster_pages.rotate_dialog),
+    path("fleet/<int:pk>/remove", cluster_pages.remove_dialog),
     path("repositories", repository_pages.index),
     path("repositories/new", repository_pages.dialog),
     path("repositories/test", repository_pages.try_repository),
@@ -256,7 +255,7 @@ urlpatterns = [
     path("api/v1/flotilla/applications/<str:name>/diff", details.Diff.as_view()),
     path("api/v1/flotilla/applications/<str:name>/operation", operations.Plan.as_view()),
     path("api/v1/flotilla/settings/<str:name>", settings.SettingView.as_view()),
-    path("api/v1/flotilla/watch", everything.Watch.as_view()),
+    path("api/v1/flotilla/watch", watch_stream.Watch.as_view()),
     path("api/v1/stream/applicationsets", set_streams.ApplicationSetStream.as_view()),
     path("api/v1/applicationsets", appsets.ApplicationSets.as_view()),
     path("api/v1/applicationsets/generate", appsets.Generate.as_view()),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from appsets.scm.choice import Branch, Pull, Repository
+from appsets.scm.filters import Branch, Pull, Repository
 from appsets.scm.host import Answer, HostError
 from appsets.scm.provider import Provider, needed, number, text, values
 

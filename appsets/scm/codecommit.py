@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.session import get_session
 
-from appsets.scm.choice import Branch, Repository
+from appsets.scm.filters import Branch, Repository
 from appsets.scm.host import MOST_BYTES, HostError, origin, spend
 from appsets.scm.provider import Provider
 from hub.base.outbound import http

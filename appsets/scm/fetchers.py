@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from appsets.generators.base import ClusterFacts, Params
-from appsets.scm import asking, other
+from appsets.scm import cluster_decision, listing, plugin
 from appsets.scm.credentials import Keys
 
 
@@ -33,20 +33,20 @@ class Fetcher(NamedTuple):
 
 FETCHERS: dict[str, Fetcher] = {
     "scmProvider": Fetcher(
-        partial(asking.check_block, "scmProvider"),
-        lambda request: asking.repositories(request.block, request.keys),
+        partial(listing.check_block, "scmProvider"),
+        lambda request: listing.repositories(request.block, request.keys),
     ),
     "pullRequest": Fetcher(
-        partial(asking.check_block, "pullRequest"),
-        lambda request: asking.pulls(request.block, request.keys, request.before),
+        partial(listing.check_block, "pullRequest"),
+        lambda request: listing.pulls(request.block, request.keys, request.before),
     ),
     "plugin": Fetcher(
-        other.check_plugin,
-        lambda request: other.plugin(request.block, request.keys, request.set_name),
+        plugin.check_plugin,
+        lambda request: plugin.plugin(request.block, request.keys, request.set_name),
         sends_set_name=True,
     ),
     "clusterDecisionResource": Fetcher(
-        other.check_decision,
-        lambda request: other.decisions(request.block, request.keys, request.clusters()),
+        cluster_decision.check_decision,
+        lambda request: cluster_decision.decisions(request.block, request.keys, request.clusters()),
     ),
 }

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from appsets.scm.choice import Repository
+from appsets.scm.filters import Repository
 from appsets.scm.github import GitHub
 from appsets.scm.provider import text
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from appsets.scm.choice import Branch, Pull, Repository
+from appsets.scm.filters import Branch, Pull, Repository
 from appsets.scm.host import HostError
 from appsets.scm.provider import Provider, names, needed, number, text
 

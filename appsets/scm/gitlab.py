@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from appsets.scm.choice import Branch, Pull, Repository
+from appsets.scm.filters import Branch, Pull, Repository
 from appsets.scm.provider import Provider, names, needed, number, text
 
 API = "https://gitlab.com"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from appsets.scm.choice import Branch, Pull, Repository
+from appsets.scm.filters import Branch, Pull, Repository
 from appsets.scm.host import Host, HostError
 
 

@@ -10,7 +10,7 @@ import yaml
 from django.utils import timezone
 from support.sets import elements, manifest, names_of, run
 
-from appsets import rolling
+from appsets import rollouts
 from appsets.models import ApplicationSet, Secret
 
 
@@ -102,7 +102,7 @@ def test_a_rollout_by_hand(flotilla, tmp_path, idle_hub):
     assert "does not sync in steps" in flotilla("rollout", "s")
     run("s")
     ApplicationSet.objects.update(rollout_due_at=timezone.now())
-    assert rolling.roll(ApplicationSet.objects.get().pk)
+    assert rollouts.roll(ApplicationSet.objects.get().pk)
     said = flotilla("rollout", "s")
     assert "Waiting" in said and "waits for a to be compared" in said
     assert "paused by admin" in flotilla("rollout", "s", "pause")

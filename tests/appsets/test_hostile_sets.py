@@ -17,9 +17,9 @@ from appsets.generators.spec_queries import requeue_seconds
 from appsets.inputs import Inputs
 from appsets.models import ApplicationSet
 from appsets.plan import App, Existing, Wish, decide
-from appsets.rolling import tamed
-from appsets.rollout import Said, Seen, is_rolling, steps_of
-from appsets.rollout import decide as decide_rollout
+from appsets.rollout_decisions import Said, Seen, is_rolling, steps_of
+from appsets.rollout_decisions import decide as decide_rollout
+from appsets.rollouts import tamed
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 from hub.engine.errors import EngineError, Invalid

@@ -10,7 +10,7 @@ from django.utils import timezone
 from support.hosts import Host
 from support.sets import manifest, names_of, run
 
-from appsets import rolling
+from appsets import rollouts
 from appsets.models import ApplicationSet, GeneratorAnswer, Secret
 from hub.auth.sessions import issue
 from hub.models import Account, AuditEvent, access_changed, change_setting
@@ -317,7 +317,7 @@ def test_a_lost_start_is_found_again(idle_hub, sandbox_server):
 
     def look():
         ApplicationSet.objects.update(rollout_due_at=timezone.now())
-        assert rolling.roll(row.pk)
+        assert rollouts.roll(row.pk)
         row.refresh_from_db()
         return row.application_status[0]["status"]
 

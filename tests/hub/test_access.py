@@ -635,7 +635,7 @@ def test_absent_and_forbidden_are_the_same(idle_hub, person):
 
 
 def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, person):
-    from appsets.everything import _read
+    from appsets.watch_stream import _read
     from projects.api.streams import applications_since
     from projects.applications import remove
 
@@ -665,7 +665,7 @@ def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, perso
 
 
 def test_a_stranger_sees_nothing_in_the_watch_of_everything(idle_hub, person):
-    from appsets.everything import KINDS, _read
+    from appsets.watch_stream import KINDS, _read
     from hub.models import next_version
 
     stranger = person("stranger")

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from support.sets import elements, manifest, run
 
 from appsets.models import ApplicationSet
-from appsets.rolling import roll
+from appsets.rollouts import roll
 from clusters.live import set_connection
 from clusters.models import Cluster
 from projects.applications import remove

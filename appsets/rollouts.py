@@ -11,11 +11,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from appsets import rollout
+from appsets import rollout_decisions
 from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
-from appsets.rollout import Entry, Rollout, Said, Seen
+from appsets.rollout_decisions import Entry, Rollout, Said, Seen
 from hub.audit import trail
 from hub.engine.errors import Invalid, Precondition, RuleError, Stalled
 from hub.engine.status import Health, Sync
@@ -67,17 +67,17 @@ def roll(pk: int) -> bool:
 
 
 def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
-    if not rollout.is_rolling(row.spec) or row.deletion_requested_at:
+    if not rollout_decisions.is_rolling(row.spec) or row.deletion_requested_at:
         _clear(row)
         return None
     try:
-        steps = rollout.steps_of(row.spec)
+        steps = rollout_decisions.steps_of(row.spec)
     except RuleError:
         # New sets with invalid steps are refused; one stored by an older release is left unchanged.
         return None
     apps = _children(row)
     state = dict(row.rollout_state)
-    found = rollout.decide(
+    found = rollout_decisions.decide(
         steps,
         [_seen(a, now) for a in apps],
         _entries(row),
@@ -88,7 +88,7 @@ def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
     )
     started = _started(found, {a.name: a for a in apps})
     by_name = {a.name: a for a in apps}
-    unclear = rollout.unclear(steps, [(a.name, a.labels) for a in apps])
+    unclear = rollout_decisions.unclear(steps, [(a.name, a.labels) for a in apps])
     _store(
         row,
         found,
@@ -351,7 +351,7 @@ def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
         raise Invalid(f"action must be one of {', '.join(ACTIONS)}, not {action!r}")
     with transaction.atomic():
         current = ApplicationSet.objects.select_for_update().get(pk=row.pk)
-        if not rollout.is_rolling(current.spec):
+        if not rollout_decisions.is_rolling(current.spec):
             raise Precondition("the set has no RollingSync strategy, so there is no rollout")
         apps = _children(current)
         stopped = _told(current, action, actor, apps)
@@ -393,14 +393,16 @@ def _told(
         number = int(row.rollout_state.get("step") or 0)
         if not number:
             raise Precondition("the rollout is complete: there is no step to advance")
-        step = rollout.steps_of(row.spec)[number - 1]
-        mark = rollout.digest_of(
+        step = rollout_decisions.steps_of(row.spec)[number - 1]
+        mark = rollout_decisions.digest_of(
             [s for s in (_seen(a, timezone.now()) for a in apps) if step.selects(s.labels)]
         )
         row.rollout = {**told, "advanced": {**told.get("advanced", {}), str(number): mark}}
     else:
         open_ = [
-            a for a in apps if a.name not in entries or entries[a.name].status != rollout.HEALTHY
+            a
+            for a in apps
+            if a.name not in entries or entries[a.name].status != rollout_decisions.HEALTHY
         ]
         row.rollout = {**told, "aborted": {a.name: target_of(a) for a in open_}}
         return [

@@ -10,7 +10,8 @@ from django.conf import settings
 from appsets.generators.base import MOST
 from appsets.generators.errors import GeneratorError
 from appsets.scm import azure, bitbucket, github, gitlab
-from appsets.scm.choice import (
+from appsets.scm.credentials import Keys, app_token, check_server
+from appsets.scm.filters import (
     Branch,
     Pull,
     Repository,
@@ -22,7 +23,6 @@ from appsets.scm.choice import (
     pull_params,
     repository_params,
 )
-from appsets.scm.credentials import Keys, app_token, check_server
 from appsets.scm.gitea import Gitea
 from appsets.scm.host import Host, HostError, origin
 from appsets.scm.provider import Provider
