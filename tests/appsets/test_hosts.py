@@ -871,7 +871,7 @@ def test_the_refresh_annotation_asks_again(idle_hub, host):
                     "filters": [{"repositoryMatch": "("}],
                 }
             },
-            "cannot be read",
+            "is invalid",
         ),
         (
             {"scmProvider": {"github": {"organization": "x"}, "cloneProtocol": "ftp"}},
