@@ -122,8 +122,8 @@ class Inputs:
     def _noted(self, kind: str, known: GeneratorAnswer) -> Sequence[dict[str, Any]]:
         if known.error:
             self.notes.append(
-                f"{kind}: the answer of {known.at:%Y-%m-%d %H:%M} UTC is kept, "
-                f"as there is no newer one: {known.error}"
+                f"{kind}: using the response of {known.at:%Y-%m-%d %H:%M} UTC, "
+                f"since there is no newer one: {known.error}"
             )
         found: Sequence[dict[str, Any]] = known.params
         return found

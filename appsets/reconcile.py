@@ -126,7 +126,7 @@ def _looked(row: ApplicationSet, since: datetime) -> Decision:
             (
                 "",
                 (
-                    f"project '{project.name}' has no destination in cluster {stranded} any more: "
+                    f"project '{project.name}' no longer has a destination in cluster {stranded}: "
                     "nothing is deleted until it has one, or the applications there are gone"
                 ),
             )
@@ -422,7 +422,7 @@ def _settle(row: ApplicationSet, decision: Decision, problems: Sequence[Problem]
 def _waiting_text(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return (
-        f"the deletion of {len(names)} applications ({shown}) is more than the set's budget and "
+        f"the deletion of {len(names)} applications ({shown}) exceeds the set's budget and "
         "waits for a confirmation; "
         "nothing was deleted. Confirm the deletion, or correct the generators"
     )
