@@ -132,40 +132,55 @@ def _is_ready(pod: Manifest) -> bool:
 
 def _deployment(store: Store, kind: Served, manifest: Manifest) -> None:
     spec = manifest["spec"]
-    wanted = spec.get("replicas", 1)
     template_hash = _hash(spec["template"])
     name = f"{manifest['metadata']['name']}-{template_hash}"
     sets = _owned(store, "replicasets", "apps", manifest)
     current = next((s for s in sets if s["metadata"]["name"] == name), None)
+    if current is None and not spec.get("paused"):
+        _roll_out(store, manifest, sets, template_hash)
+        return
+    _scale(store, manifest, sets, current)
+    store.set_status(kind, manifest, _deployment_status(manifest, sets, current))
+
+
+def _roll_out(store: Store, manifest: Manifest, sets: list[Manifest], template_hash: str) -> None:
+    spec = manifest["spec"]
     revisions = [
         int((s["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", 0))
         for s in sets
     ]
-    if current is None and not spec.get("paused"):
-        labels = {
-            **(spec["template"].get("metadata", {}).get("labels") or {}),
-            "pod-template-hash": template_hash,
-        }
-        template = {
-            **spec["template"],
-            "metadata": {**(spec["template"].get("metadata") or {}), "labels": labels},
-        }
-        body = {
-            "spec": {"replicas": wanted, "selector": {"matchLabels": labels}, "template": template}
-        }
-        _child(
-            store,
-            "apps",
-            "replicasets",
-            manifest,
-            name,
-            body,
-            labels,
-            {"deployment.kubernetes.io/revision": str(max(revisions, default=0) + 1)},
-        )
-        return
+    labels = {
+        **(spec["template"].get("metadata", {}).get("labels") or {}),
+        "pod-template-hash": template_hash,
+    }
+    template = {
+        **spec["template"],
+        "metadata": {**(spec["template"].get("metadata") or {}), "labels": labels},
+    }
+    replica_set = {
+        "replicas": spec.get("replicas", 1),
+        "selector": {"matchLabels": labels},
+        "template": template,
+    }
+    _child(
+        store,
+        "apps",
+        "replicasets",
+        manifest,
+        f"{manifest['metadata']['name']}-{template_hash}",
+        {"spec": replica_set},
+        labels,
+        {"deployment.kubernetes.io/revision": str(max(revisions, default=0) + 1)},
+    )
+
+
+def _scale(
+    store: Store, manifest: Manifest, sets: list[Manifest], current: Manifest | None
+) -> None:
+    spec = manifest["spec"]
+    wanted = spec.get("replicas", 1)
     for replica_set in sets:
-        target = wanted if replica_set["metadata"]["name"] == name else 0
+        target = wanted if replica_set is current else 0
         if spec.get("paused") and replica_set is not current:
             continue
         if (
@@ -180,6 +195,12 @@ def _deployment(store: Store, kind: Served, manifest: Manifest) -> None:
                 {**replica_set, "spec": {**replica_set["spec"], "replicas": target}},
                 manager="sandbox",
             )
+
+
+def _deployment_status(
+    manifest: Manifest, sets: list[Manifest], current: Manifest | None
+) -> dict[str, Any]:
+    wanted = manifest["spec"].get("replicas", 1)
     total = sum((s.get("status") or {}).get("replicas", 0) for s in sets)
     ready = sum((s.get("status") or {}).get("readyReplicas", 0) for s in sets)
     updated = (current or {}).get("status", {}).get("replicas", 0)
@@ -207,7 +228,7 @@ def _deployment(store: Store, kind: Served, manifest: Manifest) -> None:
     ):
         if value:
             status[field] = value
-    store.set_status(kind, manifest, status)
+    return status
 
 
 def _replica_set(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -248,36 +269,10 @@ def _stateful_set(store: Store, kind: Served, manifest: Manifest) -> None:
     wanted, revision = spec.get("replicas", 1), _hash(spec["template"])
     pods = {p["metadata"]["name"]: p for p in _owned(store, "pods", "", manifest)}
     name = manifest["metadata"]["name"]
-    labels = {
-        **((spec["template"].get("metadata") or {}).get("labels") or {}),
-        "controller-revision-hash": revision,
-    }
     for number in range(wanted):
         pod = pods.get(f"{name}-{number}")
         if pod is None:
-            for template in spec.get("volumeClaimTemplates") or []:
-                claim = f"{template['metadata']['name']}-{name}-{number}"
-                claims = store.kinds["", "persistentvolumeclaims"]
-                if store.get(claims, manifest["metadata"].get("namespace", ""), claim) is None:
-                    store.put(
-                        claims,
-                        {
-                            "metadata": {
-                                "name": claim,
-                                "namespace": manifest["metadata"].get("namespace", ""),
-                            },
-                            "spec": template.get("spec") or {},
-                        },
-                    )
-            _child(
-                store,
-                "",
-                "pods",
-                manifest,
-                f"{name}-{number}",
-                {"spec": spec["template"]["spec"]},
-                labels,
-            )
+            _create_replica(store, manifest, f"{name}-{number}", revision)
             break
         if (pod["metadata"].get("labels") or {}).get("controller-revision-hash") != revision:
             store.delete(store.kinds["", "pods"], pod)
@@ -307,6 +302,24 @@ def _stateful_set(store: Store, kind: Served, manifest: Manifest) -> None:
             "currentRevision": f"{name}-{revision}" if done else old,
         },
     )
+
+
+def _create_replica(store: Store, manifest: Manifest, name: str, revision: str) -> None:
+    spec, namespace = manifest["spec"], manifest["metadata"].get("namespace", "")
+    claims = store.kinds["", "persistentvolumeclaims"]
+    for template in spec.get("volumeClaimTemplates") or []:
+        claim = f"{template['metadata']['name']}-{name}"
+        if store.get(claims, namespace, claim) is None:
+            body = {
+                "metadata": {"name": claim, "namespace": namespace},
+                "spec": template.get("spec") or {},
+            }
+            store.put(claims, body)
+    labels = {
+        **((spec["template"].get("metadata") or {}).get("labels") or {}),
+        "controller-revision-hash": revision,
+    }
+    _child(store, "", "pods", manifest, name, {"spec": spec["template"]["spec"]}, labels)
 
 
 def _daemon_set(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -356,76 +369,49 @@ def _job(store: Store, kind: Served, manifest: Manifest) -> None:
             store.delete(kind, manifest)
         return
     if spec.get("suspend"):
-        store.set_status(
-            kind,
-            manifest,
-            {
-                "conditions": [
-                    {
-                        "type": "Suspended",
-                        "status": "True",
-                        "reason": "JobSuspended",
-                        "message": "Job suspended",
-                    }
-                ]
-            },
-        )
+        suspended = _condition("Suspended", "JobSuspended", "Job suspended")
+        store.set_status(kind, manifest, {"conditions": [suspended]})
         return
     pods = _owned(store, "pods", "", manifest)
     if not pods:
-        template = spec["template"]
-        labels = {
-            **((template.get("metadata") or {}).get("labels") or {}),
-            "job-name": manifest["metadata"]["name"],
-        }
-        _child(
-            store,
-            "",
-            "pods",
-            manifest,
-            f"{manifest['metadata']['name']}-{_hash(manifest['metadata']['uid'])[:5]}",
-            {"spec": template["spec"]},
-            labels,
-            (template.get("metadata") or {}).get("annotations"),
-        )
+        _start_job(store, manifest)
         store.set_status(kind, manifest, {"active": 1, "startTime": now()})
         return
     phases = [(p.get("status") or {}).get("phase") for p in pods]
+    started = {"startTime": status.get("startTime", now())}
     if "Succeeded" in phases:
-        store.set_status(
-            kind,
-            manifest,
-            {
-                "succeeded": 1,
-                "startTime": status.get("startTime", now()),
-                "completionTime": now(),
-                "conditions": [
-                    {
-                        "type": "Complete",
-                        "status": "True",
-                        "reason": "CompletionsReached",
-                        "message": "Reached expected number of succeeded pods",
-                    }
-                ],
-            },
+        complete = _condition(
+            "Complete", "CompletionsReached", "Reached expected number of succeeded pods"
         )
+        done = {"succeeded": 1, **started, "completionTime": now(), "conditions": [complete]}
+        store.set_status(kind, manifest, done)
     elif "Failed" in phases:
-        store.set_status(
-            kind,
-            manifest,
-            {
-                "failed": 1,
-                "startTime": status.get("startTime", now()),
-                "conditions": [
-                    {
-                        "type": "Failed",
-                        "status": "True",
-                        "reason": "BackoffLimitExceeded",
-                        "message": "Job has reached the specified backoff limit",
-                    }
-                ],
-            },
+        failed = _condition(
+            "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
         )
+        store.set_status(kind, manifest, {"failed": 1, **started, "conditions": [failed]})
+
+
+def _condition(kind: str, reason: str, message: str) -> dict[str, str]:
+    return {"type": kind, "status": "True", "reason": reason, "message": message}
+
+
+def _start_job(store: Store, manifest: Manifest) -> None:
+    template = manifest["spec"]["template"]
+    labels = {
+        **((template.get("metadata") or {}).get("labels") or {}),
+        "job-name": manifest["metadata"]["name"],
+    }
+    _child(
+        store,
+        "",
+        "pods",
+        manifest,
+        f"{manifest['metadata']['name']}-{_hash(manifest['metadata']['uid'])[:5]}",
+        {"spec": template["spec"]},
+        labels,
+        (template.get("metadata") or {}).get("annotations"),
+    )
 
 
 def _pod(store: Store, kind: Served, manifest: Manifest) -> None:

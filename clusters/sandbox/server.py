@@ -344,45 +344,51 @@ class Sandbox:
                 if "PartialObjectMetadata" in request.headers.get("Accept", "")
                 else before
             )
+        return _json(await self._changed(request, kind, before, subresource, dry_run=dry_run))
+
+    async def _changed(
+        self,
+        request: web.Request,
+        kind: Served,
+        before: Manifest,
+        subresource: str,
+        *,
+        dry_run: bool,
+    ) -> Manifest:
         if request.method == "PATCH":
-            return _json(
-                self.store.patch(
-                    kind,
-                    before,
-                    await self._body(request),
-                    content_type,
-                    manager=_manager(request),
-                    subresource=subresource,
-                    dry_run=dry_run,
-                )
+            return self.store.patch(
+                kind,
+                before,
+                await self._body(request),
+                request.headers.get("Content-Type", "").partition(";")[0],
+                manager=_manager(request),
+                subresource=subresource,
+                dry_run=dry_run,
             )
         if request.method == "PUT":
-            return _json(
-                self._put(
-                    kind,
-                    before,
-                    await self._body(request),
-                    _manager(request),
-                    subresource,
-                    dry_run=dry_run,
-                )
-            )
+            body, manager = await self._body(request), _manager(request)
+            return self._put(kind, before, body, manager, subresource, dry_run=dry_run)
         if request.method == "DELETE":
-            options = await self._body(request, empty=True)
-            uid = (options.get("preconditions") or {}).get("uid")
-            if uid and uid != before["metadata"]["uid"]:
-                raise Failure(409, "Conflict", "Precondition failed: UID in precondition differs")
-            propagation = (
-                options.get("propagationPolicy")
-                or request.query.get("propagationPolicy")
-                or "Background"
-            )
-            return _json(self.store.delete(kind, before, propagation=propagation, dry_run=dry_run))
+            return await self._deleted(request, kind, before, dry_run=dry_run)
         raise Failure(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         )
+
+    async def _deleted(
+        self, request: web.Request, kind: Served, before: Manifest, *, dry_run: bool
+    ) -> Manifest:
+        options = await self._body(request, empty=True)
+        uid = (options.get("preconditions") or {}).get("uid")
+        if uid and uid != before["metadata"]["uid"]:
+            raise Failure(409, "Conflict", "Precondition failed: UID in precondition differs")
+        propagation = (
+            options.get("propagationPolicy")
+            or request.query.get("propagationPolicy")
+            or "Background"
+        )
+        return self.store.delete(kind, before, propagation=propagation, dry_run=dry_run)
 
     async def _scale(self, request: web.Request, kind: Served, before: Manifest) -> Manifest:
         if request.method != "GET":
