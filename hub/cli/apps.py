@@ -1,4 +1,4 @@
-"""Applications from the command line: shown, synced, waited for, compared."""
+"""Applications from the command line: show, sync, wait, diff."""
 
 import json
 import os
@@ -373,9 +373,9 @@ class Watcher:
 
 
 def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[App]:
-    """Yield an application, and again whenever it changes, until the caller has what it wants.
+    """Yield an application now and whenever it changes, until the caller stops.
 
-    Raises: Problem when the time is over; one that the hub refuses, and a connection that stays away, end it too.
+    Raises: Problem when the time is over, when the hub refuses, or when it stays unreachable.
     """
     until = time.monotonic() + timeout if timeout else None
     where, own = qualified_name(name, namespace)
@@ -412,7 +412,7 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
 
 
 def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watcher: Watcher) -> App:
-    """Return the application once its operation has ended, as it is after a look at the cluster."""
+    """Return the application once its operation has ended, as of the next refresh."""
     for app in looks(hub, name, namespace, timeout):
         watcher.show(app)
         state = (app.get("status") or {}).get("operationState") or {}
@@ -423,7 +423,7 @@ def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watch
 
 def _looked_at(hub: Client, done: App) -> App:
     found = get(hub, qualified(done), refresh="normal")
-    # A sync of its own may have begun meanwhile; what is told is how this one ended.
+    # An automated sync may have started meanwhile; this reports how the requested one ended.
     return {
         **found,
         "status": {
@@ -434,7 +434,7 @@ def _looked_at(hub: Client, done: App) -> App:
 
 
 def why_not(app: App) -> str:
-    """Return what an application waits for or fails at, empty when it does not say."""
+    """Return what an application waits for or why it fails, or an empty text."""
     status = app.get("status") or {}
     said = [
         c
@@ -450,7 +450,7 @@ def why_not(app: App) -> str:
 
 
 def wait_for_deletion(hub: Client, name: str, namespace: str) -> str:
-    """Return why a deletion that was just asked for waits for somebody, empty when nothing is known of it."""
+    """Return why a requested deletion waits for a confirmation, or an empty text."""
     for _ in range(_DELETION_LOOKS):
         try:
             found = get(hub, name, namespace=namespace)
@@ -459,7 +459,7 @@ def wait_for_deletion(hub: Client, name: str, namespace: str) -> str:
                 return ""
             raise
         for condition in (found.get("status") or {}).get("conditions") or []:
-            # What only takes its time ends by itself.
+            # Other deletions end by themselves.
             if condition["type"] == "DeletionWaiting" and needs_confirmation(condition["message"]):
                 return str(condition["message"])
         time.sleep(_DELETION_PAUSE)
@@ -475,9 +475,10 @@ def wait_state(
     timeout: float,
     watcher: Watcher,
 ) -> App:
-    """Return the application once it is as wanted.
+    """Return the application once it has the wanted state.
 
-    Shapes: `wanted` has sync, health, operation, suspended, degraded, delete; none of them is the first three.
+    Shapes: `wanted` has sync, health, operation, suspended, degraded, delete; if all are false, it
+        means the first three.
     Raises: Problem when it becomes Degraded from something better, or the time is over.
     """
     checks = {k for k, v in wanted.items() if v} or {"sync", "health", "operation"}
@@ -506,7 +507,7 @@ def _not_worse(name: str, before: str, health: str) -> None:
 
 
 def are_reached(app: App, checks: set[str], resources: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether all of these resources are as `checks` want; one without a health counts as Healthy."""
+    """Return whether all resources pass `checks`; one without a health counts as Healthy."""
     states_ = [
         (r.get("status") or "", (r.get("health") or {}).get("status", "Healthy")) for r in resources
     ]
@@ -546,7 +547,8 @@ def differences(items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, 
         target = json.loads(item.get("targetState") or "null")
         wanted = None if target is None else predicted if predicted is not None else target
         if item.get("modified") or (live is None) != (wanted is None):
-            title = f"===== {item.get('group', '')}/{item['kind']} {item.get('namespace', '')}/{item['name']} ======"
+            gvk = f"{item.get('group', '')}/{item['kind']}"
+            title = f"===== {gvk} {item.get('namespace', '')}/{item['name']} ======"
             yield (
                 title,
                 as_yaml(live) if live is not None else "",
@@ -560,7 +562,7 @@ def unified(live: str, wanted: str) -> Iterator[str]:
 
 
 def print_diff(title: str, live: str, wanted: str) -> None:
-    """Print one difference; KUBECTL_EXTERNAL_DIFF names a program that does it instead."""
+    """Print one difference, with the program in KUBECTL_EXTERNAL_DIFF if it is set."""
     say(title)
     program = os.environ.get("KUBECTL_EXTERNAL_DIFF", "")
     if not program:
@@ -580,7 +582,7 @@ def print_diff(title: str, live: str, wanted: str) -> None:
 def matches(
     node: Mapping[str, Any], *, group: str = "", kind: str = "", name: str = "", namespace: str = ""
 ) -> bool:
-    """Return whether a resource is one that flags name; empty ones fit everything."""
+    """Return whether a resource matches the flags; empty ones match everything."""
     return all(
         not want or str(node.get(f) or "") == want
         for f, want in (("group", group), ("kind", kind), ("name", name), ("namespace", namespace))
@@ -588,8 +590,9 @@ def matches(
 
 
 def nodes(hub: Client, app: str, app_namespace: str, **which: str) -> list[dict[str, Any]]:
-    """Return the resources of an application's tree that flags name: kind, group, name_ and namespace_.
+    """Return the resources of an application's tree that match the flags.
 
+    Shapes: `which` has kind, group, name_ and namespace_.
     Raises: Problem when there is none.
     """
     found = hub.get(place(app, "resource-tree", at=app_namespace)).get("nodes") or []
@@ -602,7 +605,7 @@ def nodes(hub: Client, app: str, app_namespace: str, **which: str) -> list[dict[
 
 
 def resource_query(node: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters that name a resource."""
+    """Return the query parameters that identify a resource."""
     return {
         "group": str(node.get("group") or ""),
         "version": str(node.get("version") or ""),
@@ -613,8 +616,9 @@ def resource_query(node: Mapping[str, Any]) -> dict[str, str]:
 
 
 def resource_flag(text: str) -> dict[str, Any]:
-    """Return what --resource GROUP:KIND:[NAMESPACE/]NAME means: globs, and with a leading ! an exclusion.
+    """Return the selection in --resource GROUP:KIND:[NAMESPACE/]NAME.
 
+    Shapes: the parts are globs; a leading ! excludes.
     Raises: Problem.
     """
     parts = text.removeprefix("!").split(":")
@@ -631,7 +635,7 @@ def resource_flag(text: str) -> dict[str, Any]:
 
 
 def only_fields(manifest: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
-    """Return a manifest with nothing but dotted fields."""
+    """Return a manifest reduced to dotted fields."""
     found: dict[str, Any] = {}
     for path_ in fields:
         value: Any = manifest

@@ -1,4 +1,7 @@
-"""Flags of `app create`, `app set` and `app unset`, and what each does to a manifest. Values in, values out."""
+"""Flags of `app create`, `app set` and `app unset`, and how each changes a manifest.
+
+Pure functions: values in, values out.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +24,7 @@ _POLICIES: dict[str, dict[str, Any] | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag: its names, what it sets, and how."""
+    """One flag: its names, the field that it sets, and how."""
 
     names: tuple[str, ...]
     help: str
@@ -34,7 +37,7 @@ class Flag:
 
     @property
     def key(self) -> str:
-        """What the flag is called among values."""
+        """The flag's key among values."""
         return self.names[0].lstrip("-").replace("-", "_")
 
 
@@ -123,10 +126,12 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _flag("--helm-skip-tests", "Leave tests out.", ".helm.skipTests", switch=True),
     _flag("--helm-namespace", "Namespace that the chart is rendered for.", ".helm.namespace"),
-    _flag("--helm-kube-version", "Kubernetes version that the chart is told.", ".helm.kubeVersion"),
+    _flag(
+        "--helm-kube-version", "Kubernetes version to render the chart for.", ".helm.kubeVersion"
+    ),
     _flag(
         "--helm-api-versions",
-        "API versions that the chart is told.",
+        "API versions to render the chart for.",
         ".helm.apiVersions",
         many=True,
     ),
@@ -184,12 +189,12 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _flag(
         "--kustomize-kube-version",
-        "Kubernetes version that Kustomize is told.",
+        "Kubernetes version to render for.",
         ".kustomize.kubeVersion",
     ),
     _flag(
         "--kustomize-api-versions",
-        "API versions that Kustomize is told.",
+        "API versions to render for.",
         ".kustomize.apiVersions",
         many=True,
     ),
@@ -308,9 +313,10 @@ def pair(text: str, flag: str) -> tuple[str, str]:
 
 
 def source_of(spec: Spec, position: int = 0, name: str = "") -> Spec:
-    """Return the source that flags change; `position` counts from 1, 0 is the only one.
+    """Return the source that flags change; `position` counts from 1, 0 means the only one.
 
-    Raises: Problem when the application has several and none is chosen, or there is no such.
+    Raises: Problem when the application has several and none is chosen, or the position does not
+        exist.
     """
     several = spec.get("sources")
     if not isinstance(several, list) or not several:
@@ -333,9 +339,9 @@ def source_of(spec: Spec, position: int = 0, name: str = "") -> Spec:
 
 
 def dict_of(value: Any) -> Spec:
-    """Return an object that is changed in place.
+    """Return a nested object, to be changed in place.
 
-    Raises: Problem for what is none.
+    Raises: Problem when the value is not an object.
     """
     if not isinstance(value, dict):
         raise Problem("the application's spec holds a source that is no object")
@@ -352,7 +358,8 @@ def apply(
 ) -> Spec:
     """Change a spec as flags say.
 
-    Shapes: `given` maps keys of flags to what was typed, None for what was not; `read` returns the text of a local file.
+    Shapes: `given` maps keys of flags to their values, None if not given; `read` returns the text
+        of a local file.
     """
     source: Spec | None = None
     for flag in FLAGS:
@@ -424,7 +431,8 @@ def _place(spec: Spec, source: Spec, to: str) -> tuple[Spec, str]:
     for step in steps:
         if step == "automated" and root.get("automated") is None:
             raise Problem(
-                "--auto-prune, --self-heal and --allow-empty need automated sync: give --sync-policy automated"
+                "--auto-prune, --self-heal and --allow-empty need automated sync: "
+                "give --sync-policy automated"
             )
         root = root.setdefault(step, {})
     return root, field
@@ -485,7 +493,7 @@ def _replicas(kustomize: Spec, given: Sequence[str], flag: str) -> None:
 
 
 def unset(spec: Spec, given: Mapping[str, Any], *, position: int = 0, name: str = "") -> Spec:
-    """Take out of a spec what flags say."""
+    """Remove from a spec what flags name."""
     source = source_of(spec, position, name)
     for flag in UNSET:
         value = given.get(flag.key)
@@ -523,7 +531,7 @@ def _without_empty(value: Any) -> Any:
 
 
 def patched(text: str, kind: str) -> str:
-    """Return a patch as the hub takes it, checked.
+    """Return a patch in the hub's form, checked.
 
     Raises: Problem when it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Read, export and check the audit trail; the check needs no hub."""
+"""Read, export and verify the audit trail; verification needs no hub."""
 
 import hashlib
 import io
@@ -31,12 +31,12 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
-"""What reading a zip archive raises that is damaged, encrypted or packed in a way that is not known."""
+"""Errors of a zip archive that is damaged, encrypted or in an unknown format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check of a file found."""
+    """The result of verifying a file."""
 
     verdict: Verdict
     notes: tuple[str, ...]
@@ -56,7 +56,7 @@ class Checked:
 
 
 def verify_file(path: str, key_path: str) -> Checked:
-    """Check an export.
+    """Verify an export.
 
     Raises: Problem when the file or the key cannot be read.
     """
@@ -75,13 +75,14 @@ def verify_file(path: str, key_path: str) -> Checked:
         keys = [_public(pem, path) for pem in (head.get("keys") or {}).values()]
         names = ", ".join(key_id(k) for k in keys)
         notes.append(
-            f"Checked with the keys that the export itself names ({names}): compare them with the hub's, or give --key."
+            f"Checked with the keys that the export itself names ({names}): "
+            "compare them with the hub's, or give --key."
         )
     return Checked(_check(data, keys), tuple(notes))
 
 
 def _check(data: bytes, keys: list[Ed25519PublicKey]) -> Verdict:
-    """Return what a check of the lines of an export finds."""
+    """Return the result of verifying the lines of an export."""
     head, rows, checkpoints, broken = _read(data)
     anchor, first = head.get("anchor"), int(head.get("first") or 1)
     start = (int(anchor["sequence"]), str(anchor["hash"])) if anchor else (first - 1, GENESIS)
@@ -98,7 +99,10 @@ def _head(data: bytes) -> dict[str, Any]:
 
 
 def _explained(rows: list[dict[str, Any]], head: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return the rows; in an export of everything a row without its event needs retention to explain it."""
+    """Return the rows, with those altered whose missing event no retention explains.
+
+    It applies to an export of everything.
+    """
     through, whole = int(head.get("expiredThrough") or 0), not head.get("filters")
     last = int(head.get("last") or 0)
     for row in rows:
@@ -156,7 +160,7 @@ def _public(pem: Any, where: str) -> Ed25519PublicKey:
 def _unpacked(
     path: str, data: bytes, keys: list[Ed25519PublicKey]
 ) -> tuple[bytes, list[str], list[Ed25519PublicKey]]:
-    """Return the events of a bundle, what is wrong with its files, and its own key."""
+    """Return the events of a bundle, the errors in its files, and its own key."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(i.file_size for i in archive.infolist()) > MOST_BYTES:
@@ -178,7 +182,7 @@ def _unpacked(
         except InvalidSignature:
             problems.append("manifest.json: not signed by the given key")
     for name, content in files.items():
-        # The events themselves are checked row by row, so that the bad row is named.
+        # The events themselves are checked row by row, so that the report names the bad row.
         if name != "events.jsonl" and digests.get(name) != hashlib.sha256(content).hexdigest():
             problems.append(f"{name}: it was altered: it does not have the digest of the manifest")
     if digests.get("events.jsonl") != hashlib.sha256(events).hexdigest():
@@ -199,7 +203,7 @@ def _query(filters: list[str]) -> list[tuple[str, str]]:
 
 
 def verify_online() -> str:
-    """Have the hub check its own trail, and return the result as a sentence.
+    """Have the hub verify its own trail, and return the result as a sentence.
 
     Raises: Problem naming what is altered.
     """
@@ -213,7 +217,10 @@ def verify_online() -> str:
         if found.get("lastSigned")
         else "not covered by a signature"
     )
-    return f"Intact by the hub's own check: {found['rows']} rows up to {found['last']}, {signed}. An export with flotilla audit verify FILE --key proves it without the hub."
+    return (
+        f"Intact by the hub's own check: {found['rows']} rows up to {found['last']}, {signed}. "
+        "An export with flotilla audit verify FILE --key proves it without the hub."
+    )
 
 
 def list_events(words: str, filters: list[str], limit: int, output: str) -> None:

@@ -28,7 +28,7 @@ _PAUSE_SECONDS = 0.5
 
 
 def path(*parts: str, **query: Any) -> str:
-    """Return a path below /api/v1 with its query; None and empty parameters are left out."""
+    """Return a path below /api/v1 with its query, without None and empty parameters."""
     pairs = []
     for name, value in query.items():
         for one in value if isinstance(value, list | tuple) else [value]:
@@ -39,7 +39,7 @@ def path(*parts: str, **query: Any) -> str:
 
 
 def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext:
-    """Return how a hub's certificate is checked.
+    """Return the TLS settings for a hub's certificate.
 
     Raises: Problem when the authority cannot be read.
     """
@@ -57,7 +57,8 @@ def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext:
             context.load_cert_chain(certificate, key or None)
         except (OSError, ssl.SSLError) as error:
             raise Problem(
-                f"--client-crt {certificate} cannot be used with its key (--client-crt-key): {error}"
+                f"--client-crt {certificate} cannot be used with its key "
+                f"(--client-crt-key): {error}"
             ) from error
     elif key:
         raise Problem("--client-crt-key needs --client-crt, the certificate of the key")
@@ -67,9 +68,9 @@ def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext:
 def login(
     server: str, username: str, password: str, *, insecure: bool, code: str = "", name: str = ""
 ) -> None:
-    """Sign in, and remember the session.
+    """Sign in, and store the session.
 
-    Raises: Problem when the hub does not answer or refuses.
+    Raises: Problem when the hub is unreachable or refuses.
     """
     client = Client(server, "", insecure=insecure, authority=config.FLAGS.authority)
     body = {"username": username, "password": password, **({"otp": code} if code else {})}
@@ -77,7 +78,7 @@ def login(
 
 
 def remember(server: str, token: str, *, insecure: bool, name: str = "") -> None:
-    """Keep a session as the current context, which is called like its hub unless named."""
+    """Store a session as the current context, by default named like its hub."""
     url = config.server_url(server, plaintext=config.FLAGS.plaintext)
     config.remember(
         name or url.partition("://")[2],
@@ -110,36 +111,36 @@ class Client:
 
     @classmethod
     def from_disk(cls) -> Client:
-        """Return a client as flags, the environment or the current context say."""
+        """Return a client for the hub in the flags, the environment or the current context."""
         found = config.current()
         return cls(found.server, found.token, insecure=found.insecure, authority=found.authority)
 
     def get(self, path: str) -> Any:
-        """Return the answer to a GET."""
+        """Send a GET and return the response."""
         return self._call("GET", path, None)
 
     def post(self, path: str, body: Any) -> Any:
-        """Return the answer to a POST."""
+        """Send a POST and return the response."""
         return self._call("POST", path, body)
 
     def post_lines(self, path: str, lines: Iterable[bytes]) -> Any:
-        """Return the answer to a POST of JSON values, one in a line."""
+        """Send a POST of JSON values, one per line, and return the response."""
         return self._read(self._answer("POST", path, content=b"".join(lines)))
 
     def put(self, path: str, body: Any) -> Any:
-        """Return the answer to a PUT."""
+        """Send a PUT and return the response."""
         return self._call("PUT", path, body)
 
     def patch(self, path: str, body: Any) -> Any:
-        """Return the answer to a PATCH."""
+        """Send a PATCH and return the response."""
         return self._call("PATCH", path, body)
 
     def delete(self, path: str) -> Any:
-        """Return the answer to a DELETE."""
+        """Send a DELETE and return the response."""
         return self._call("DELETE", path, None)
 
     def lines(self, path: str, *, idle_seconds: float | None = None) -> Iterator[Any]:
-        """Yield the objects of a stream until it ends, or says nothing for a while.
+        """Yield the objects of a stream until it ends, or is silent for a while.
 
         Raises: Problem when the hub refuses, or the stream ends with an error.
         """
@@ -170,9 +171,9 @@ class Client:
             raise Problem(f"{self.server} answers no stream of JSON; is this a hub?") from error
 
     def download(self, path: str, target: Path) -> int:
-        """Write the answer to a GET to a file; return how many bytes there were.
+        """Download a response to a file; return its size in bytes.
 
-        Raises: Problem when the hub refuses or does not answer.
+        Raises: Problem when the hub refuses or is unreachable.
         """
         import httpx
 
@@ -199,7 +200,7 @@ class Client:
         return self._http
 
     def wait_at_most(self, seconds: int) -> None:
-        """Give up on an answer that takes longer; 0 is the usual minute."""
+        """Limit the seconds to wait for a response; 0 means the usual minute."""
         if seconds > 0:
             self._session().timeout = (5.0, seconds, seconds, seconds)
 
@@ -226,7 +227,8 @@ class Client:
 
         headers = self._headers()
         if method != "GET":
-            # A broken connection does not say whether a change was made: sent again under its key, it is made once.
+            # After a broken connection it is unknown whether the change was made: the key makes it
+            # safe to repeat.
             headers["Idempotency-Key"] = str(uuid.uuid4())
         tries = _tries()
         for attempt in range(tries):
@@ -243,7 +245,8 @@ class Client:
     def _silence(self, error: httpx.HTTPError) -> Problem:
         if "CERTIFICATE" in str(error):
             return Problem(
-                f"{self.server} has a certificate that is not trusted: give --server-crt with its authority, or --insecure"
+                f"{self.server} has a certificate that is not trusted: "
+                "give --server-crt with its authority, or --insecure"
             )
         return Problem(
             f"{self.server} does not answer ({type(error).__name__}); is the hub running?"

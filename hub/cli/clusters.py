@@ -1,4 +1,4 @@
-"""Prepare a cluster for the hub: read a kubeconfig, make a service account, a role and a token."""
+"""Prepare a cluster for the hub: read a kubeconfig, create a service account, role and token."""
 
 import base64
 import os
@@ -20,7 +20,7 @@ WAIT_SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a context of a kubeconfig says."""
+    """The settings in a context of a kubeconfig."""
 
     server: str
     authority: str
@@ -32,7 +32,7 @@ class Context:
 
 
 def parse_labels(items: Sequence[str]) -> dict[str, str]:
-    """Return labels given as key=value."""
+    """Return labels from texts such as key=value."""
     labels = {}
     for item in items:
         key, separator, value = item.partition("=")
@@ -45,7 +45,7 @@ def parse_labels(items: Sequence[str]) -> dict[str, str]:
 def read_context(path: str, name: str) -> Context:
     """Return a context of a kubeconfig.
 
-    Raises: Problem when it is not there, or signs in by running a program: the hub could not do that.
+    Raises: Problem when it is missing, or authenticates with a program, which the hub does not run.
     """
     file = Path(
         path
@@ -65,7 +65,8 @@ def read_context(path: str, name: str) -> Context:
     user = _named(config, "users", "user").get(str(contexts[name].get("user")), {})
     if user.get("exec") or user.get("auth-provider"):
         raise Problem(
-            f"context {name!r} signs in by a program (exec or auth-provider); use a context with a token or a client certificate"
+            f"context {name!r} signs in by a program (exec or auth-provider); "
+            "use a context with a token or a client certificate"
         )
     return Context(
         server=str(cluster.get("server", "")).rstrip("/"),
@@ -110,10 +111,10 @@ def _client(context: Context) -> httpx.Client:
 
 
 def install(context: Context, namespace: str, account: str, namespaces: Sequence[str]) -> str:
-    """Make the service account, its role and its token in a cluster, and return the token.
+    """Create the service account, role and token in a cluster, and return the token.
 
     With `namespaces` the account may do everything there and nothing elsewhere.
-    Raises: Problem with the cluster's own words.
+    Raises: Problem with the cluster's own message.
     """
     with _client(context) as client:
         for manifest in _manifests(namespace, account, namespaces):
@@ -122,7 +123,10 @@ def install(context: Context, namespace: str, account: str, namespaces: Sequence
 
 
 def _manifests(namespace: str, account: str, namespaces: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Return the service account, then its role and the binding, once for the cluster or for each namespace."""
+    """Return the service account, roles and bindings.
+
+    With `namespaces`, there is a role in each namespace, else one for the cluster.
+    """
     yield {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -236,9 +240,10 @@ def registration(
 
 
 def endpoint(context: Context, wanted: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a registration is other for the address that the hub uses.
+    """Return the changes to a registration for the address that the hub uses.
 
-    Raises: Problem for another word than kubeconfig, kube-public and internal, or a cluster that publishes none.
+    Raises: Problem for a word other than kubeconfig, kube-public and internal, or a cluster that
+        publishes no address.
     """
     config = body["config"]
     if wanted == "kubeconfig":

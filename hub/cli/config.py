@@ -1,7 +1,7 @@
-"""Contexts of the command line: hubs, and who is signed in at each; as Argo CD's file has them.
+"""Contexts of the command line: hubs and their sessions, in the format of Argo CD's file.
 
-The file is only its owner's (0600). A token is kept in the system's keyring when the package `keyring` is
-installed and has one, else in the file.
+The file is readable only by its owner (0600). A token is kept in the system's keyring when the
+package `keyring` is installed and has a backend, else in the file.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ _IN_KEYRING = "keyring:"
 
 @dataclass
 class Flags:
-    """What flags and the environment say for every command."""
+    """Global flags and environment variables."""
 
     server: str = ""
     token: str = ""
@@ -39,7 +39,7 @@ FLAGS = Flags()
 
 
 def path() -> Path:
-    """Return the file that remembers contexts."""
+    """Return the path of the file of contexts."""
     if FLAGS.config:
         return Path(FLAGS.config)
     folder = os.environ.get("FLOTILLA_CONFIG_DIR") or os.environ.get("ARGOCD_CONFIG_DIR")
@@ -48,7 +48,7 @@ def path() -> Path:
 
 
 def load() -> dict[str, Any]:
-    """Return the contexts.
+    """Load the contexts.
 
     Raises: Problem when the file cannot be read, or others could read the tokens in it.
     """
@@ -75,7 +75,7 @@ def load() -> dict[str, Any]:
 
 
 def save(document: dict[str, Any]) -> None:
-    """Write the contexts, readable for their owner only."""
+    """Write the contexts, readable only by their owner."""
     import yaml
 
     file = path()
@@ -90,14 +90,14 @@ def save(document: dict[str, Any]) -> None:
 
 
 def server_url(text: str, *, plaintext: bool = False) -> str:
-    """Return the URL of a hub that may be written as host:port."""
+    """Return the URL of a hub, from a URL or host:port."""
     if text.startswith(("http://", "https://")):
         return text.rstrip("/")
     return ("http://" if plaintext else "https://") + text.rstrip("/")
 
 
 def remember(name: str, server: str, token: str, *, insecure: bool, authority: str = "") -> None:
-    """Keep a session under a context, and make it the current one."""
+    """Store a session under a context, and make it the current one."""
     document = load()
     entry: dict[str, Any] = {"server": server, "insecure": insecure}
     if authority:
@@ -119,7 +119,7 @@ def _keyring() -> Any:
         return None
     import keyring
 
-    # A backend without a place to keep anything has priority 0 or below.
+    # A backend that cannot store anything has priority 0 or below.
     return keyring if getattr(keyring.get_keyring(), "priority", 0) > 0 else None
 
 
@@ -129,15 +129,15 @@ def _sealed(name: str, token: str) -> str:
         return token
     try:
         ring.set_password(_SERVICE, name, token)
-    except Exception:  # a locked or odd keyring: the file is as safe as before
+    except Exception:  # a locked or broken keyring: the file is as safe as before
         return token
     return _IN_KEYRING + name
 
 
 def token_of(kept: str) -> str:
-    """Return a token that is kept in the file, or in the keyring under a name.
+    """Return the token in the file, or in the keyring under a name.
 
-    Raises: Problem when the keyring does not give it.
+    Raises: Problem when it is not in the keyring.
     """
     if not kept.startswith(_IN_KEYRING):
         return kept
@@ -150,7 +150,7 @@ def token_of(kept: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Where a command goes, and as whom."""
+    """The hub, token and options of a command."""
 
     name: str
     server: str
@@ -160,7 +160,7 @@ class Session:
 
 
 def current() -> Session:
-    """Return what flags, the environment or the current context say.
+    """Return the session from flags, the environment or the current context.
 
     Raises: Problem when nobody is signed in, or the context is not known.
     """
@@ -210,7 +210,7 @@ def current() -> Session:
 
 
 def forget(name: str, *, whole: bool) -> bool:
-    """Forget the token of a context, or the `whole` context; return whether it was there."""
+    """Delete the token of a context, or the `whole` context; return whether it existed."""
     document = load()
     there = any(c.get("name") == name for c in document["contexts"])
     users = [u for u in document["users"] if u.get("name") == name]

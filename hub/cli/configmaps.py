@@ -1,4 +1,7 @@
-"""Settings of the hub and Argo CD's ConfigMaps: one from the other. Values in, values out."""
+"""Convert between settings of the hub and Argo CD's ConfigMaps.
+
+Pure functions: values in, values out.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,7 +43,10 @@ FIXED: dict[str, tuple[tuple[str, ...], str]] = {
     "exec.enabled": (("false",), "the hub has no terminal"),
     "cluster.inClusterEnabled": (
         ("true",),
-        "in-cluster is always known here: leave it out of the destinations of projects, or deny it there with !in-cluster",
+        (
+            "in-cluster is always known here: leave it out of the destinations of projects, "
+            "or deny it there with !in-cluster"
+        ),
     ),
     "resource.ignoreResourceUpdatesEnabled": (
         ("true",),
@@ -52,19 +58,22 @@ FIXED: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "server.rbac.disableApplicationFineGrainedRBACInheritance": (
         ("true",),
-        "a right to an application gives none to its resources: write update/* and delete/* where it is meant",
+        (
+            "a right to an application gives none to its resources: "
+            "write update/* and delete/* where it is meant"
+        ),
     ),
     "resource.respectRBAC": (
         (),
         "the hub reads every kind that its credentials may list, and says which it may not",
     ),
 }
-"""What the hub cannot change: the values by which it behaves so anyway, and what to do about others."""
+"""Settings that are fixed in the hub: the equivalent values, and the advice for others."""
 
 
 @dataclass
 class Found:
-    """What a ConfigMap holds, as the hub takes it."""
+    """The content of a ConfigMap in the hub's terms."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     accounts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -76,7 +85,7 @@ class Found:
 
 
 def read(data: Mapping[str, Any]) -> Found:
-    """Return what argocd-cm holds.
+    """Return the content of argocd-cm.
 
     Raises: Problem naming the key that cannot be read.
     """
@@ -138,7 +147,10 @@ def _take(found: Found, key: str, text: Any) -> None:
         found.left.append(
             (
                 key,
-                f"connectors {', '.join(names) or 'none'}: register each provider itself (Settings, Sign-in)",
+                (
+                    f"connectors {', '.join(names) or 'none'}: "
+                    "register each provider itself (Settings, Sign-in)"
+                ),
             )
         )
     elif key in FIXED:
@@ -211,7 +223,7 @@ def _account(found: Found, key: str, text: str) -> None:
 
 
 def write(settings: Mapping[str, Any], accounts: list[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the data of argocd-cm for settings of the hub; what has its default is left out."""
+    """Return the data of argocd-cm for settings of the hub, without default values."""
     data: dict[str, str] = {}
     for key, name in _SWITCHES.items():
         if settings.get(name):

@@ -1,4 +1,7 @@
-"""What the hub keeps beyond Argo CD's objects, in an export and back: roles, grants, providers, notices, generators' data."""
+"""Export and import of what the hub keeps beyond Argo CD's objects.
+
+That is roles, grants, providers, notices and the data of generators.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,7 +26,7 @@ _PROVIDER = ("id", "name", "type", "enabled", "config")
 
 
 class Report(Protocol):
-    """Who takes objects and remembers what became of each; see `installation.Writer`."""
+    """Writes objects and records the results; see `installation.Writer`."""
 
     hub: Client
 
@@ -31,7 +34,7 @@ class Report(Protocol):
         """Write when something differs."""
 
     def line(self, what: str, result: str, note: str = "") -> None:
-        """Note what became of something."""
+        """Record a result."""
 
 
 def data_of(hub: Client) -> dict[str, str]:
@@ -48,7 +51,7 @@ def data_of(hub: Client) -> dict[str, str]:
 
 
 def is_banner(notices: list[Any]) -> bool:
-    """Return whether notices are what Argo CD's one banner can say."""
+    """Return whether Argo CD's single banner can express the notices."""
     plain = {"tone", "text", "url"}
     return len(notices) == 1 and set(notices[0]) <= plain and notices[0].get("tone") == "info"
 
@@ -112,7 +115,7 @@ def _secret(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def take(report: Report, data: Mapping[str, Any]) -> None:
-    """Take what `flotilla-cm` holds.
+    """Import the content of `flotilla-cm`.
 
     Raises: Problem naming the key that cannot be read.
     """
@@ -152,12 +155,13 @@ def _take_role(report: Report, item: dict[str, Any]) -> None:
 
 
 def _take_grant(report: Report, item: dict[str, Any]) -> None:
-    what = f"grant {item.get('subject')} {item.get('resource')} {item.get('action')} {item.get('object')}"
+    right = f"{item.get('resource')} {item.get('action')} {item.get('object')}"
+    what = f"grant {item.get('subject')} {right}"
     before = item if item in _grants(report.hub) else None
     try:
         report.write(what, before, item, lambda: report.hub.post(path("flotilla", "grants"), item))
     except Problem as problem:
-        # One that has ended since, for instance.
+        # One that has expired since, for example.
         report.line(what, "kept back", str(problem))
 
 
@@ -180,7 +184,7 @@ def _take_provider(report: Report, item: dict[str, Any]) -> None:
 
 
 def take_config_map(report: Report, document: Mapping[str, Any], name: str) -> None:
-    """Take a ConfigMap that generators use."""
+    """Import a ConfigMap of generators."""
     space = str(document["metadata"].get("namespace") or "argocd")
     found = next(
         (
@@ -201,7 +205,7 @@ def take_config_map(report: Report, document: Mapping[str, Any], name: str) -> N
 
 
 def take_secret(report: Report, document: Mapping[str, Any], name: str) -> None:
-    """Say whether the hub has a Secret of generators: an export holds no values."""
+    """Report whether the hub has a Secret of generators: an export holds no values."""
     space = str(document["metadata"].get("namespace") or "argocd")
     servers = (document["metadata"].get("annotations") or {}).get(_SERVERS) or "HOST"
     known = {(s["namespace"], s["name"]) for s in _items(report.hub, "secrets")}
@@ -211,5 +215,8 @@ def take_secret(report: Report, document: Mapping[str, Any], name: str) -> None:
         report.line(
             f"Secret {name}",
             "failed",
-            f"the export has no value for it: flotilla appset set-secret {space}/{name} --server {servers}",
+            (
+                f"the export has no value for it: "
+                f"flotilla appset set-secret {space}/{name} --server {servers}"
+            ),
         )

@@ -1,4 +1,4 @@
-"""Manifests from files, URLs or standard input, and texts edited by a person."""
+"""Manifests from files, URLs or standard input, and texts edited by the user."""
 
 import os
 import shlex
@@ -38,7 +38,7 @@ def _fetched(url: str) -> str:
 
 
 def manifests(files: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the objects of files; a folder stands for its YAML files, a List for its items.
+    """Return the objects in files; a folder stands for its YAML files, a List for its items.
 
     Raises: Problem naming the file.
     """
@@ -72,9 +72,9 @@ def manifests(files: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def edited(value: Any) -> Any:
-    """Let a person edit a value as YAML in $EDITOR; return it, the same when nothing was changed.
+    """Let the user edit a value as YAML in $EDITOR; return it, the same object if unchanged.
 
-    Raises: Problem when the editor fails or leaves something that cannot be read.
+    Raises: Problem when the editor fails or the result cannot be read.
     """
     import yaml
 

@@ -1,4 +1,4 @@
-"""A whole installation as manifests: Argo CD's export taken in, and the hub's own written in the same form."""
+"""Import Argo CD's export of a whole installation, and export the hub in the same form."""
 
 import base64
 import binascii
@@ -19,7 +19,7 @@ Document = dict[str, Any]
 API = "argoproj.io/v1alpha1"
 SECRET_TYPE = "argocd.argoproj.io/secret-type"
 OMITTED = "flotilla.io/credentials"
-"""Marks a secret of an export: the hub gives no credentials out, and what it has stays when one is imported."""
+"""Marks a Secret whose credentials are not exported: an import keeps the hub's own."""
 SETTINGS = (
     "health",
     "actions",
@@ -48,7 +48,7 @@ _NUMBERS = ("githubAppID", "githubAppInstallationID", "depth")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one object, or of one part of it."""
+    """The result for an object, or a part of it."""
 
     what: str
     result: str
@@ -57,7 +57,7 @@ class Line:
 
 
 class Writer:
-    """Takes objects one by one, and remembers what became of each."""
+    """Imports objects one by one, and records the results."""
 
     def __init__(self, hub: Client, *, dry_run: bool, stop_operation: bool = False) -> None:
         self.hub, self.dry_run, self.stop_operation = hub, dry_run, stop_operation
@@ -65,12 +65,12 @@ class Writer:
         self.made_by_sets: set[str] = set()
 
     def take_all(self, documents: list[Document]) -> None:
-        """Take a whole installation, in the order in which things need each other."""
+        """Import a whole installation, in the order of dependencies."""
         for document in sorted(documents, key=lambda d: _ORDER.get(str(d.get("kind")), 9)):
             self.take(document)
 
     def take(self, document: Document) -> None:
-        """Take one object; what is wrong with it is one line of the report."""
+        """Import one object; an error is one line of the report."""
         kind = str(document.get("kind") or "")
         metadata = document.get("metadata") if isinstance(document.get("metadata"), dict) else {}
         name = str((metadata or {}).get("name") or "")
@@ -92,7 +92,7 @@ class Writer:
             self.line(f"{kind} {name}", "failed", str(problem))
 
     def prune(self, documents: list[Document]) -> None:
-        """Take out of the hub what is not among documents; what applications run goes on."""
+        """Delete from the hub what is not in the documents; deployed resources keep running."""
         for kind, where in (
             ("ApplicationSet", "applicationsets"),
             ("Application", "applications"),
@@ -126,16 +126,16 @@ class Writer:
             self.line(what, "pruned")
 
     def report(self, *, verbose: bool = True) -> None:
-        """Print what became of everything, without `verbose` leaving out what is unchanged.
+        """Print the results; without `verbose` unchanged objects are left out.
 
         Raises: Problem when something failed.
         """
         for line in self.lines:
             if line.result == "unchanged" and not verbose and not line.note:
                 continue
-            say(
-                f"{line.what} {line.result}{' (dry run)' if self.dry_run and line.result in ('created', 'updated', 'pruned') else ''}{f': {line.note}' if line.note else ''}"
-            )
+            changes = ("created", "updated", "pruned")
+            dry = " (dry run)" if self.dry_run and line.result in changes else ""
+            say(f"{line.what} {line.result}{dry}{f': {line.note}' if line.note else ''}")
         same = sum(line.result == "unchanged" for line in self.lines)
         if same and not verbose:
             say(f"{same} unchanged")
@@ -144,7 +144,7 @@ class Writer:
             raise Problem(f"{failed} of {len(self.lines)} could not be taken; the others are")
 
     def line(self, what: str, result: str, note: str = "") -> None:
-        """Note what became of something."""
+        """Record a result."""
         self.lines.append(Line(what, result, note))
 
     def read(self, where: str) -> Any:
@@ -152,13 +152,13 @@ class Writer:
         try:
             return self.hub.get(where)
         except Problem as problem:
-            # The hub says of what is absent that it is forbidden.
+            # The hub reports a missing object as forbidden.
             if problem.status in (403, 404):
                 return None
             raise
 
     def write(self, what: str, before: Any, wanted: Any, call: Callable[[], Any]) -> None:
-        """Write when something differs, and say what happened."""
+        """Write when something differs, and record the result."""
         if before is not None and before == wanted:
             self.line(what, "unchanged")
             return
@@ -187,7 +187,10 @@ class Writer:
             self.line(
                 f"AppProject {name} tokens of {', '.join(map(str, tokens))}",
                 "kept back",
-                "they were signed by another server: make new ones with flotilla proj role create-token",
+                (
+                    "they were signed by another server: "
+                    "create new ones with flotilla proj role create-token"
+                ),
             )
 
     def _application(self, document: Document, name: str) -> None:
@@ -232,7 +235,7 @@ class Writer:
         self._not_served(f"Application {name}", document.get("spec") or {})
 
     def _not_served(self, what: str, spec: Mapping[str, Any]) -> None:
-        """Name what an application asks for and the hub does not do: it is stored, and says so itself."""
+        """Report unsupported fields of an application, which is stored and reports them itself."""
         sources = [spec.get("source"), *(spec.get("sources") or [])]
         if any(isinstance(s, Mapping) and s.get("plugin") is not None for s in sources):
             self.line(
@@ -244,7 +247,10 @@ class Writer:
             self.line(
                 f"{what} sourceHydrator",
                 "kept back",
-                "the hub hydrates no branches: it is stored and cannot be synced; name the hydrated branch in spec.source",
+                (
+                    "the hub hydrates no branches: it is stored and cannot be synced; "
+                    "name the hydrated branch in spec.source"
+                ),
             )
 
     def _stop(self, found: Document, operation: str) -> None:
@@ -284,7 +290,6 @@ class Writer:
             ((document.get("spec") or {}).get("template") or {}).get("spec") or {},
         )
 
-    # ---------- ConfigMaps ----------
     def _config_map(self, document: Document, name: str) -> None:
         data = document.get("data") or {}
         if name == "argocd-cm":
@@ -316,7 +321,10 @@ class Writer:
             self.line(
                 f"ConfigMap {name}",
                 "kept back",
-                "the hub does not keep such objects; a generator's goes by POST /api/v1/flotilla/configmaps",
+                (
+                    "the hub does not keep such objects; "
+                    "a generator's goes by POST /api/v1/flotilla/configmaps"
+                ),
             )
 
     def _settings(self, data: Mapping[str, Any]) -> None:
@@ -347,7 +355,10 @@ class Writer:
             self.line(
                 f"account {name}",
                 "kept back",
-                f"its password cannot be carried over: create it (Settings, Accounts) with {', '.join(shown['capabilities']) or 'no capabilities'}",
+                (
+                    "its password cannot be carried over: create it (Settings, Accounts) "
+                    f"with {', '.join(shown['capabilities']) or 'no capabilities'}"
+                ),
             )
             return
         before = {
@@ -384,7 +395,10 @@ class Writer:
             self.line(
                 "identity provider oidc",
                 "kept back",
-                f"its secret stands in {secret}: register it in Settings, Sign-in, with issuer {config.get('issuer')}",
+                (
+                    f"its secret stands in {secret}: register it in Settings, Sign-in, "
+                    f"with issuer {config.get('issuer')}"
+                ),
             )
             return
         self.write(
@@ -448,7 +462,6 @@ class Writer:
                 partial(self.hub.post, path("gpgkeys"), {"keydata": text}),
             )
 
-    # ---------- secrets ----------
     def _secret(self, document: Document, name: str) -> None:
         kind = str((document["metadata"].get("labels") or {}).get(SECRET_TYPE) or "")
         data = _decoded(document)
@@ -463,7 +476,8 @@ class Writer:
             for key in data:
                 note = "sessions and passwords of another server do not count here"
                 if key.startswith("webhook."):
-                    note = f"the hub takes it from its environment: HUB_{key.upper().replace('.', '_')}"
+                    variable = f"HUB_{key.upper().replace('.', '_')}"
+                    note = f"the hub takes it from its environment: {variable}"
                 self.line(f"Secret {name} {key}", "kept back", note)
         else:
             self.line(
@@ -514,7 +528,7 @@ class Writer:
             body["config"] = json.loads(data.get("config") or "{}")
         except ValueError as error:
             raise Problem(f"cluster {body['name']}: its config is no JSON") from error
-        # Credentials cannot be compared: what the hub has is not shown. They are given again.
+        # The hub does not return credentials, so they cannot be compared: they are written again.
         self.write(
             f"cluster {body['name']}",
             before if found is None else {**(before or {}), "config": None},
@@ -585,9 +599,9 @@ def _decoded(document: Document) -> dict[str, str]:
 
 
 def without_label(documents: list[Document], label: str) -> list[Document]:
-    """Return the documents that have not a label, key=value.
+    """Return the documents without a label, key=value.
 
-    Raises: Problem for what is no label.
+    Raises: Problem for an invalid label.
     """
     key, equals, value = label.partition("=")
     if not equals or not key:
@@ -603,7 +617,7 @@ def _identity(document: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _pem(text: Any) -> list[str] | None:
-    """Return the certificates of a PEM text, so that two spellings of the same ones are equal."""
+    """Return the certificates of a PEM text in one format, so that equal ones compare equal."""
     if not text:
         return None
     bodies = re.findall(
@@ -620,7 +634,7 @@ _OWN = (
 
 
 def _metadata(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an object's metadata is wanted, not made by a server."""
+    """Return the metadata of an object without fields that a server sets."""
     metadata = document.get("metadata") or {}
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k not in _OWN}
     found = {
@@ -634,10 +648,10 @@ def _metadata(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def export(hub: Client) -> list[Document]:
-    """Return everything that the hub keeps, in Argo CD's form and order; credentials stay where they are."""
+    """Return everything that the hub keeps, in Argo CD's form and order, without credentials."""
     settings = {n: hub.get(path("flotilla", "settings", n))["value"] for n in SETTINGS}
     if not extras.is_banner(settings["notices"] or []):
-        settings["notices"] = []  # all of them are in the hub's own ConfigMap
+        settings["notices"] = []  # all notices are in the hub's own ConfigMap
     accounts = hub.get(path("account")).get("items") or []
     rbac = hub.get(path("flotilla", "rbac")).get("data") or {}
     keys = [
@@ -762,5 +776,5 @@ def _repository_secret(item: Mapping[str, Any], kind: str) -> Document:
 
 
 def warn(text: str) -> None:
-    """Say something beside the output."""
+    """Print a message to standard error."""
     sys.stderr.write(text + "\n")

@@ -1,4 +1,4 @@
-"""Folders of this machine in place of Git's: sent to the hub, which renders and compares them."""
+"""Local folders in place of Git's: the hub receives, renders and compares them."""
 
 import base64
 import hashlib
@@ -32,9 +32,9 @@ def render(
     position: int = 0,
     compare: bool = False,
 ) -> dict[str, Any]:
-    """Return the manifests of a folder as the hub renders them for an application, and the difference with `compare`.
+    """Return a folder's manifests as rendered by the hub, with `compare` also the difference.
 
-    Shapes: `root` is the folder that is sent whole, when the manifests need files beside their own folder.
+    Shapes: `root` is the folder to send, when the manifests need files beside their own folder.
     Raises: Problem when the folder cannot be read, or the hub refuses.
     """
     base = Path(root or folder).resolve()
@@ -60,16 +60,17 @@ def render(
 
 
 def manifests(found: dict[str, Any]) -> list[str]:
-    """Return the manifests of an answer to be applied.
+    """Return the manifests in a response, to be applied.
 
-    Raises: Problem when one is a Secret, whose values the hub never sends.
+    Raises: Problem when one is a Secret, whose values the hub never returns.
     """
     texts: list[str] = found.get("manifests") or []
     for text in texts:
         manifest = json.loads(text)
         if manifest.get("kind") == "Secret" and _MASK in text:
             raise Problem(
-                f"Secret {manifest['metadata'].get('name')} comes back masked from the hub and is not applied from a folder: commit it, or leave it out"
+                f"Secret {manifest['metadata'].get('name')} comes back masked from the hub "
+                "and is not applied from a folder: commit it, or leave it out"
             )
     if not texts:
         raise Problem("the folder holds no manifests")
@@ -98,7 +99,7 @@ def _archive(root: Path, include: Sequence[str]) -> bytes:
                     raise Problem(
                         f"{root} is larger than {_MOST_BYTES // 1024**2} MiB: give a smaller folder"
                     )
-                # A link is sent as what it points to: the hub takes plain files only.
+                # A link is sent as its target: the hub accepts only plain files.
                 archive.add(file.resolve(), arcname=name, recursive=False, filter=_plain)
     except OSError as error:
         raise Problem(f"{root} cannot be read: {error}") from error
@@ -106,7 +107,7 @@ def _archive(root: Path, include: Sequence[str]) -> bytes:
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    # Nothing of this machine or its people but names and contents.
+    # Only names and contents: no owners, times or modes of this machine.
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mtime = 0

@@ -1,4 +1,4 @@
-"""Sign in by the browser, here or on another machine: the hub is the provider."""
+"""Sign in with a browser, here or on another machine: the hub is the OpenID provider."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ _WAIT_SECONDS = 300.0
 
 
 class Hub:
-    """What a sign-in needs to know of a hub."""
+    """The endpoints and TLS settings of a hub for a sign-in."""
 
     def __init__(self, server: str, *, insecure: bool, name: str = "") -> None:
         self.server, self.insecure, self.name = server.rstrip("/"), insecure, name
@@ -36,7 +36,7 @@ class Hub:
         self.endpoints = self.client.get("/.well-known/openid-configuration")
 
     def post(self, url: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """Return status and answer of a form that is sent to the provider."""
+        """Return status and response of a form that is posted to the provider."""
         try:
             answer = httpx.post(url, data=form, timeout=TIMEOUT, verify=self.client.verify)
             return answer.status_code, answer.json()
@@ -44,7 +44,7 @@ class Hub:
             raise Problem(f"{self.server} does not answer ({type(error).__name__})") from error
 
     def finish(self, access_token: str) -> str:
-        """Exchange an access token for a session, remember it, and return who it is."""
+        """Exchange an access token for a session, store it, and return the account's name."""
         body = {"access_token": access_token}
         token = self.client.post("/api/v1/flotilla/session/exchange", body)["token"]
         remember(self.server, token, insecure=self.insecure, name=self.name)
@@ -56,7 +56,7 @@ class _Callback(http.server.BaseHTTPRequestHandler):
     answer: dict[str, list[str]]
 
     def do_GET(self) -> None:
-        """Take the code, and tell the person to go back."""
+        """Take the code from the redirect, and show a page."""
         parts = urlsplit(self.path)
         if parts.path != "/auth/callback":
             self.send_error(404)
@@ -64,7 +64,8 @@ class _Callback(http.server.BaseHTTPRequestHandler):
         self.server.answer = parse_qs(parts.query)  # type: ignore[attr-defined]
         failed = self.server.answer.get("error")  # type: ignore[attr-defined]
         text = "Sign-in failed: " + html.escape(failed[0]) if failed else "You are signed in."
-        body = f"<!doctype html><meta charset=utf-8><title>Flotilla</title><p>{text} You can close this page and go back to the command line.".encode()
+        text += " You can close this page and go back to the command line."
+        body = f"<!doctype html><meta charset=utf-8><title>Flotilla</title><p>{text}".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Security-Policy", "default-src 'none'")
@@ -73,7 +74,7 @@ class _Callback(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Write nothing."""
 
 
 def _listener(port: int) -> http.server.HTTPServer:
@@ -96,8 +97,9 @@ def by_browser(
     show: Callable[[str], None] | None = None,
     name: str = "",
 ) -> str:
-    """Sign in by the browser of this machine (authorization code with PKCE on loopback); return who it is.
+    """Sign in with the browser of this machine, and return the account's name.
 
+    It uses the authorization code flow with PKCE on loopback.
     Raises: Problem when it is refused or takes longer than five minutes.
     """
     hub = Hub(server, insecure=insecure, name=name)
@@ -168,7 +170,7 @@ def _wait(listener: http.server.HTTPServer) -> dict[str, list[str]]:
 def by_device(
     server: str, *, insecure: bool, show: Callable[[str, str], None] | None = None, name: str = ""
 ) -> str:
-    """Sign in by a browser elsewhere, with a code (RFC 8628); return who it is.
+    """Sign in with a browser elsewhere, with a code (RFC 8628), and return the account's name.
 
     Raises: Problem when it is denied or takes too long.
     """

@@ -1,7 +1,7 @@
-"""The `flotilla` command. It imports no Django, and loads what a command needs only when it runs.
+"""The `flotilla` command. It imports no Django, and loads modules only for the command that runs.
 
-Exit codes: 0 done; 1 a difference, or No; 2 a wrong flag, or a difference that could not be made; 20 anything else
-that did not work, with one sentence on standard error; 130 interrupted.
+Exit codes: 0 success; 1 a difference, or No; 2 a wrong flag, or a failed diff; 20 any other error,
+with one sentence on standard error; 130 interrupted.
 """
 
 import importlib
@@ -73,12 +73,12 @@ _POSITIVE = (
 )
 """Switches that can be turned off: for others =false says what is so anyway."""
 _UNUSED = {"httpx._main": (), "rich.markdown": ("Markdown",), "rich.traceback": ("Traceback",)}
-"""What httpx and Typer import for what no command does: httpx's own command line, Markdown, traces in colour."""
+"""Modules that httpx and Typer import but no command uses: a CLI, Markdown, tracebacks."""
 _OWN_SERVER = ("appset", "set-secret")
 
 
 def take_flags(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without the flags that every command takes, which are remembered.
+    """Return the arguments without the global flags, which are stored.
 
     Raises: Problem for a flag of another program, or one without its value.
     """
@@ -114,7 +114,7 @@ def take_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def _switched(name: str, *, on: bool) -> list[str]:
-    """Return a switch that is written with its value, as other tools write them: --prune=true."""
+    """Return a switch from a form with a value, as other tools accept it: --prune=true."""
     if on:
         return [name]
     is_positive = name in _POSITIVE or name.startswith(
@@ -149,7 +149,7 @@ def build(wanted: str = "") -> typer.Typer:
 
 
 def _plugin(name: str, arguments: Sequence[str]) -> None:
-    """Become the program flotilla-NAME when there is no such command and the PATH has one, as Argo CD does."""
+    """Run the plugin flotilla-NAME from the PATH, if there is no such command."""
     from hub.cli.commands import top
 
     own = {c.name or getattr(c.callback, "__name__", "") for c in top.app.registered_commands}
@@ -161,7 +161,7 @@ def _plugin(name: str, arguments: Sequence[str]) -> None:
 
 
 def _leave_out_unused() -> None:
-    """Stand empty modules where libraries read unused ones: two fifths of the time to a help text."""
+    """Put empty modules in place of unused imports, which saves two fifths of the start-up time."""
     for name, parts in _UNUSED.items():
         module = ModuleType(name)
         for part in parts:
@@ -170,11 +170,11 @@ def _leave_out_unused() -> None:
 
 
 def _nothing() -> None:
-    """Stand for a group that is not loaded."""
+    """Stands for a group that is not loaded."""
 
 
 def run() -> None:
-    """Run the command; problems are one sentence on standard error and their exit code."""
+    """Run the command; a problem is printed as one sentence, with its exit code."""
     _leave_out_unused()
     try:
         options = os.environ.get("FLOTILLA_OPTS") or os.environ.get("ARGOCD_OPTS") or ""
@@ -192,20 +192,21 @@ def run() -> None:
         sys.stderr.write(printable(f"flotilla: {problem}", "\n\t") + "\n")
         sys.exit(problem.code)
     except EngineError as error:
-        # A rule or script of a file that the engine cannot work with.
+        # An invalid rule or script in a file.
         sys.stderr.write(printable(f"flotilla: {error}", "\n\t") + "\n")
         sys.exit(FAILED)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        # An answer of another shape than this command knows: a proxy, or a hub of another version.
+        # An unexpected response: from a proxy, or from a hub of another version.
         if os.environ.get("FLOTILLA_DEBUG"):
             raise
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         sys.stderr.write(
-            f"flotilla: the server's answer is not as this command knows it ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            f"flotilla: the server's answer has an unexpected form ({detail}); "
             "is this a hub? Compare flotilla version; FLOTILLA_DEBUG=1 shows where\n"
         )
         sys.exit(FAILED)
     except BrokenPipeError:
-        # Who read has read enough, as `head` does.
+        # The reader has closed the pipe, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The names of applications and sets, as every command takes them: NAME, or NAMESPACE/NAME."""
+"""Names of applications and sets in commands: NAME, or NAMESPACE/NAME."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,11 @@ from hub.cli.problem import Problem
 
 
 def qualified(text: str, namespace: str = "", flag: str = "--app-namespace") -> tuple[str, str]:
-    """Return (namespace, name) of what a command was given; an empty namespace is the hub's own.
+    """Return (namespace, name) of a command's argument; an empty namespace is the hub's own.
 
-    Shapes: `namespace` is what `flag` says. An empty text stays empty: some commands need no name.
-    Raises: Problem for what is neither form, and when the name and the flag say different namespaces.
+    Shapes: `namespace` is the value of `flag`. An empty text stays empty: some commands need no
+        name.
+    Raises: Problem for any other form, and when the name and the flag have different namespaces.
     """
     before, slash, name = text.partition("/")
     if not slash:
@@ -23,9 +24,9 @@ def qualified(text: str, namespace: str = "", flag: str = "--app-namespace") -> 
 
 
 def named(metadata: Mapping[str, Any], name: str, namespace: str, flag: str) -> dict[str, Any]:
-    """Return the metadata of a file with the name and namespace that a command was given.
+    """Return the metadata of a file with a command's name and namespace.
 
-    Raises: Problem when the file says another namespace.
+    Raises: Problem when the file has another namespace.
     """
     where, own = qualified(name, namespace, flag)
     said = metadata.get("namespace")

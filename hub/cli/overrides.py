@@ -1,4 +1,7 @@
-"""Settings of Argo CD tried on this machine: are they right, and what do their scripts make of a resource. No server, no Django."""
+"""Test settings of Argo CD on this machine: validity, and results of scripts on a resource.
+
+No server, no Django.
+"""
 
 import secrets
 from collections.abc import Mapping
@@ -24,7 +27,7 @@ GROUPS = ("general", "accounts", "kustomize", "resource-overrides")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found of one group of settings."""
+    """The result for one group of settings."""
 
     group: str
     said: str
@@ -43,9 +46,9 @@ def settings(file: str) -> Mapping[str, Any]:
 
 
 def resource(file: str) -> Manifest:
-    """Return the resource of a file.
+    """Return the resource in a file.
 
-    Raises: Problem when it holds none, or several.
+    Raises: Problem when it contains none, or several.
     """
     found = _documents(file)
     if len(found) != 1:
@@ -148,7 +151,7 @@ def _overrides(data: Mapping[str, Any]) -> Verdict:
 
 
 def assess(data: Mapping[str, Any], manifest: Manifest) -> tuple[str, str]:
-    """Return status and message of a resource by the settings' scripts, else the hub's own rules.
+    """Return a resource's health and message by the settings' scripts or the hub's rules.
 
     Raises: Problem when nothing assesses its kind.
     """
@@ -162,7 +165,7 @@ def assess(data: Mapping[str, Any], manifest: Manifest) -> tuple[str, str]:
 
 
 def ignored(data: Mapping[str, Any], manifest: Manifest) -> Manifest:
-    """Return a resource without what the settings ignore of it."""
+    """Return a resource without the fields that the settings ignore."""
     rules = ignore_rules(_taken(data).get("ignore_differences") or [], "ignoreDifferences")
     return without_ignored(manifest, rules_for(resource_key(manifest), rules), delete_by_jq)
 
@@ -170,7 +173,7 @@ def ignored(data: Mapping[str, Any], manifest: Manifest) -> Manifest:
 def delete_by_jq(expression: str, value: Any) -> Any:
     """Return a value without what a jq path selects.
 
-    Raises: Problem for what is no jq path, or one that the hub refuses.
+    Raises: Problem for an invalid jq path, or one that the hub refuses.
     """
     import jq
 
@@ -185,14 +188,14 @@ def delete_by_jq(expression: str, value: Any) -> Any:
 
 
 def actions(data: Mapping[str, Any], manifest: Manifest) -> list[dict[str, Any]]:
-    """Return what can be done with a resource."""
+    """Return the actions on a resource."""
     return available(manifest, _script(data, manifest))
 
 
 def run(
     data: Mapping[str, Any], manifest: Manifest, action: str, params: Mapping[str, str]
 ) -> list[tuple[str, Manifest]]:
-    """Return (operation, resource) of everything that an action makes of a resource."""
+    """Return (operation, resource) for everything that an action changes."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - the clock of this machine stands for the hub's
     return [
         (c.operation, c.resource)

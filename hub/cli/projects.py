@@ -1,4 +1,4 @@
-"""A project as the command line reads it, changes it and writes it back."""
+"""Read, change and write a project."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 
 Spec = dict[str, Any]
-ATTEMPTS = 5  # at a change of a project that others change too
+ATTEMPTS = 5  # to change a project that others change too
 
 
 def read(hub: Client, name: str) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def read(hub: Client, name: str) -> dict[str, Any]:
 
 
 def save(hub: Client, found: dict[str, Any]) -> None:
-    """Write a project back; refused with 409 when somebody changed it since it was read."""
+    """Write a project; refused with 409 when somebody changed it since it was read."""
     spec = {k: v for k, v in found["spec"].items() if v not in ([], None)}
     metadata = {
         k: found["metadata"][k]
@@ -31,7 +31,7 @@ def save(hub: Client, found: dict[str, Any]) -> None:
 
 
 def change(name: str, alter: Callable[[Spec], None]) -> None:
-    """Change the spec of a project: also the one that somebody else has written meanwhile."""
+    """Change the spec of a project, and retry when somebody else has changed it meanwhile."""
     hub = Client.from_disk()
     for attempt in range(ATTEMPTS):
         found = read(hub, name)

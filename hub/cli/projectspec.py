@@ -1,4 +1,7 @@
-"""Flags of `proj create` and `proj set`, and what each does to a spec. Values in, values out."""
+"""Flags of `proj create` and `proj set`, and how each changes a spec.
+
+Pure functions: values in, values out.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from hub.cli.problem import Problem
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What flags say of a project; None is what was not given."""
+    """The values of a project's flags; None if not given."""
 
     dest: list[str] | None
     src: list[str] | None
@@ -69,7 +72,7 @@ def _account(text: str) -> dict[str, str]:
 def kinds_of(
     white: list[str] | None, black: list[str] | None, own: list[str] | None, out: list[str] | None
 ) -> dict[str, list[str] | None]:
-    """Return what is permitted and what not, of cluster-scoped and of namespaced kinds, by field."""
+    """Return permitted and denied kinds, cluster-scoped and namespaced, by field."""
     return {
         "clusterResourceWhitelist": white,
         "clusterResourceBlacklist": black,
@@ -79,7 +82,7 @@ def kinds_of(
 
 
 def destination(text: str) -> dict[str, str]:
-    """Return a destination of SERVER,NAMESPACE; raises Problem for what is none."""
+    """Return the destination in SERVER,NAMESPACE; raises Problem for an invalid one."""
     server, comma, namespace = text.rpartition(",")
     if not comma or not server or not namespace:
         raise Problem(f"--dest {text}: write SERVER,NAMESPACE")

@@ -1,4 +1,4 @@
-"""Ask a policy file what it allows: no server, no Django."""
+"""Evaluate a policy file: no server, no Django."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from hub.engine.rbac import ACTIONS, RESOURCES, Enforcer, Policy, builtin, parse
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """What a policy file holds: lines alone, or a whole ConfigMap."""
+    """The content of a policy file: lines alone, or a whole ConfigMap."""
 
     policy: Policy
     default_role: str = ""
@@ -62,7 +62,7 @@ def _config_map(text: str) -> dict[str, Any] | None:
 def can(
     question: tuple[str, str, str, str], file: PolicyFile, *, default_role: str, use_builtin: bool
 ) -> bool:
-    """Return whether a subject may do an action to an object.
+    """Return whether a subject may do an action on an object.
 
     Raises: Problem for an action or a resource that does not exist.
     """

@@ -1,4 +1,4 @@
-"""Secrets among the arguments of a command: read from standard input instead, and hidden from `ps`."""
+"""Secrets in arguments: read from standard input instead, and hidden from `ps`."""
 
 import sys
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ FLAGS = (
     "--proxy",
 )
 """Flags whose value nobody else on this machine may read."""
-# Of /proc/self/stat, counted from behind the name: where the arguments begin and end.
+# Fields of /proc/self/stat, counted from the end: where the arguments begin and end.
 _BEGIN, _END = 45, 46
 
 
 def take_secrets(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with `-` as a secret replaced by a line of standard input; hide the others.
+    """Return the arguments, with secrets given as `-` read from standard input; hide the others.
 
     Raises: Problem when standard input has no such line.
     """
@@ -53,7 +53,7 @@ def _line(flag: str) -> str:
 
 
 def _hide(secrets: Sequence[str]) -> None:
-    """Overwrite secrets where the system reads the arguments of this process, on Linux."""
+    """Overwrite secrets in the process's argument memory, on Linux."""
     if not secrets:
         return
     try:
@@ -68,5 +68,5 @@ def _hide(secrets: Sequence[str]) -> None:
             memory.seek(begin)
             memory.write(words)
     except (OSError, ValueError, IndexError):
-        # Another system, or one that does not let a process change its own: `-` and questions are for that.
+        # Other systems do not allow this: use `-` or the prompts there.
         return

@@ -19,9 +19,10 @@ SECRETS = "/api/v1/flotilla/secrets"
 
 
 def place(name: str, *more: str, at: str = "", ours: bool = False, **query: Any) -> str:
-    """Return the path of a set, or of something below it; `at` is its namespace, `ours` beyond Argo CD's paths.
+    """Return the path of a set, or of something below it.
 
-    Raises: Problem for a name that is none, or whose namespace is another than `at`.
+    Shapes: `at` is its namespace; `ours` selects paths beyond Argo CD's.
+    Raises: Problem for an invalid name, or one whose namespace differs from `at`.
     """
     where, own = qualified(name, at, "--appset-namespace")
     before = ("flotilla", "applicationsets") if ours else ("applicationsets",)
@@ -41,9 +42,9 @@ def read(files: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def read_for(files: Sequence[str], namespace: str) -> list[dict[str, Any]]:
-    """Return the sets of files, in the namespace that a flag says.
+    """Return the sets in files, in the namespace of a flag.
 
-    Raises: Problem when a file says another one.
+    Raises: Problem when a file has another one.
     """
     return [
         {**d, "metadata": named(d.get("metadata") or {}, "", namespace, "--appset-namespace")}
@@ -52,7 +53,7 @@ def read_for(files: Sequence[str], namespace: str) -> list[dict[str, Any]]:
 
 
 def only(file: str) -> dict[str, Any]:
-    """Return the one set of a file.
+    """Return the only set in a file.
 
     Raises: Problem.
     """
@@ -117,7 +118,8 @@ def show_one(item: dict[str, Any]) -> None:
     waiting = (item["status"].get("flotilla") or {}).get("deletionsWaiting") or []
     if waiting:
         sys.stdout.write(
-            f"\n{len(waiting)} deletions wait for flotilla appset confirm-deletion {_qualified(item)}\n"
+            f"\n{len(waiting)} deletions wait for "
+            f"flotilla appset confirm-deletion {_qualified(item)}\n"
         )
 
 
@@ -125,7 +127,7 @@ _UNSEEN = "(one that you may not read)"
 
 
 def show_preview(found: dict[str, Any], *, with_diff: bool) -> None:
-    """Print what saving a set would do."""
+    """Print the effect of saving a set."""
     rows = [["+", a["metadata"]["name"], "added", ""] for a in found["added"]]
     rows += [["~", c["name"], "changed", ""] for c in found["changed"]]
     rows += [["-", d["name"] or _UNSEEN, "deleted", _loss(d)] for d in found["deleted"]]
@@ -141,7 +143,8 @@ def show_preview(found: dict[str, Any], *, with_diff: bool) -> None:
     sys.stdout.writelines(_problem_lines(found["problems"]))
     goes = sum(d["resources"] for d in found["deleted"])
     sys.stdout.write(
-        f"{len(found['added'])} added, {len(found['changed'])} changed, {len(found['deleted'])} deleted with {goes} live resources, "
+        f"{len(found['added'])} added, {len(found['changed'])} changed, "
+        f"{len(found['deleted'])} deleted with {goes} live resources, "
         f"{len(found['waiting'])} waiting for a confirmation, {found['unchanged']} unchanged\n"
     )
 
@@ -171,7 +174,7 @@ def _diff(change: dict[str, Any]) -> list[str]:
 
 
 def confirm(client: Client, name: str, wanted: Sequence[str], *, at: str = "") -> list[str]:
-    """Confirm deletions that wait, all of them when none is named; return the names.
+    """Confirm waiting deletions, by default all of them; return the names.
 
     Raises: Problem when none waits.
     """
@@ -186,7 +189,7 @@ def confirm(client: Client, name: str, wanted: Sequence[str], *, at: str = "") -
 
 
 def rollout(client: Client, name: str, action: str, *, at: str = "") -> dict[str, Any]:
-    """Return a set after its rollout was told what to do; `status` tells it nothing."""
+    """Control the rollout of a set, and return the set; `status` only reads it."""
     if action == "status":
         found: dict[str, Any] = client.get(place(name, at=at))
     else:
@@ -195,7 +198,7 @@ def rollout(client: Client, name: str, action: str, *, at: str = "") -> dict[str
 
 
 def show_rollout(item: dict[str, Any]) -> None:
-    """Print how far the applications of a set are."""
+    """Print the rollout progress of a set's applications."""
     entries = item["status"].get("applicationStatus") or []
     stands = (item["status"].get("flotilla") or {}).get("rollout") or {}
     if not entries:
@@ -226,9 +229,9 @@ _LOOK_SECONDS, _WAIT_SECONDS = 1.0, 300
 
 
 def wait_made(hub: Client, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return a set once its applications are made.
+    """Return a set once its applications exist.
 
-    Raises: Problem with its own words when it cannot make them, or when it takes more than five minutes.
+    Raises: Problem with the set's message when it cannot create them, or after five minutes.
     """
     where = path("applicationsets", metadata["name"], appsetNamespace=metadata.get("namespace"))
     for _ in range(int(_WAIT_SECONDS / _LOOK_SECONDS)):

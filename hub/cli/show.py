@@ -1,4 +1,4 @@
-"""What commands print: tables, JSON, YAML, names."""
+"""Output of commands: tables, JSON, YAML, names."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from hub.engine.printable import printable
 
 
 def say(text: str = "") -> None:
-    """Print a line, or several; no text of others moves the cursor."""
+    """Print lines, without terminal control characters."""
     sys.stdout.write(printable(text, "\n\t") + "\n")
 
 
@@ -25,7 +25,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def printed(data: object, output: str, *more: str) -> bool:
-    """Print data as JSON or YAML; return whether that was asked for.
+    """Print data as JSON or YAML; return whether that format was requested.
 
     Raises: Problem for another form than those, wide and `more`.
     """
@@ -54,5 +54,5 @@ def facts(pairs: Sequence[tuple[str, Any]]) -> None:
 
 
 def stamp(seconds: Any) -> str:
-    """Return a time of seconds since 1970 as people write it."""
+    """Return the time of seconds since 1970 as text."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""Options of Argo CD's command that have nothing to do here: each is refused, or what it asks for is so anyway."""
+"""Argo CD's options without a function here: each is refused, or its effect is the default."""
 
 import sys
 
@@ -6,7 +6,7 @@ from hub.cli.problem import Problem
 
 
 def refuse(option: str, given: object, why: str) -> None:
-    """Refuse an option that was given.
+    """Refuse a given option.
 
     Raises: Problem with one sentence.
     """
@@ -15,6 +15,6 @@ def refuse(option: str, given: object, why: str) -> None:
 
 
 def note(option: str, given: object, why: str) -> None:
-    """Say on standard error that an option that was given changes nothing, and why."""
+    """Print to standard error why a given option changes nothing."""
     if given:
         sys.stderr.write(f"flotilla: {option} changes nothing: {why}\n")

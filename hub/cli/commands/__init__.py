@@ -1,1 +1,1 @@
-"""Commands by group; each module is loaded only when its group is asked for."""
+"""Commands by group; a module is loaded only when its group is used."""

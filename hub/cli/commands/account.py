@@ -1,4 +1,4 @@
-"""`flotilla account`: accounts, tokens, and what you may do."""
+"""`flotilla account`: accounts, tokens, and your permissions."""
 
 from typing import Annotated
 
@@ -80,7 +80,7 @@ def get(account: _Account = "", output: _Output = "wide") -> None:
 
 @app.command("get-user-info")
 def get_user_info(output: _Output = "wide") -> None:
-    """Show who is signed in."""
+    """Show the current account."""
     found = Client.from_disk().get(path("session", "userinfo"))
     if printed(found, output):
         return
@@ -97,7 +97,7 @@ def can_i(
     resource: Annotated[str, typer.Argument(help="Such as applications.")],
     subresource: Annotated[str, typer.Argument(help="Such as project/application, or *.")],
 ) -> None:
-    """Say yes or no to whether you may do something."""
+    """Print yes or no: whether you may do something."""
     say(Client.from_disk().get(path("account", "can-i", resource, action, subresource))["value"])
 
 
@@ -137,7 +137,7 @@ def generate_token(
     ] = "0s",
     id_: Annotated[str, typer.Option("--id", help="Id; made up when left out.")] = "",
 ) -> None:
-    """Print a new token of an account."""
+    """Create a token of an account and print it."""
     hub = Client.from_disk()
     name = _own(hub, account)
     body = {"name": name, "expiresIn": seconds(expires_in), **({"id": id_} if id_ else {})}
@@ -181,7 +181,7 @@ def bcrypt(
         str, typer.Option("--password", help="Refused: the hub hashes passwords itself.")
     ] = "",
 ) -> None:
-    """Say that passwords here are hashed by the hub: nothing is to be done on this machine."""
+    """Explain that the hub hashes passwords itself; nothing needs to be done on this machine."""
     what = "the password was not hashed" if password else "there is nothing to hash"
     raise Problem(
         f"{what}: the hub hashes passwords itself; set one with flotilla account update-password"

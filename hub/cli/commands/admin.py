@@ -1,4 +1,4 @@
-"""`flotilla admin`: work on files and on whole installations."""
+"""`flotilla admin`: work on files and whole installations."""
 
 from typing import Annotated
 
@@ -41,7 +41,7 @@ def rbac_can(
         ),
     ] = True,
 ) -> None:
-    """Say whether a policy file allows something: Yes, or No with exit code 1."""
+    """Print whether a policy file allows something: Yes, or No with exit code 1."""
     from hub.cli import rbac
 
     if not policy_file:
@@ -59,7 +59,7 @@ def rbac_can(
 def rbac_validate(
     policy_file: Annotated[str, typer.Option("--policy-file", help="CSV file, or a ConfigMap.")],
 ) -> None:
-    """Check a policy file; each line that cannot be used is named, with exit code 1."""
+    """Check a policy file; each line that cannot be used is printed, with exit code 1."""
     from hub.cli import rbac
     from hub.engine.rbac import builtin, unknown_roles
 
@@ -79,7 +79,7 @@ def initial_password(
         str, typer.Option("--data", help="Data folder of the hub.", envvar="HUB_DATA_DIR")
     ] = ".flotilla",
 ) -> None:
-    """Print the generated password of admin; it is gone once the password was changed."""
+    """Print the generated password of admin; the file is deleted when the password is changed."""
     from pathlib import Path
 
     path = Path(data) / "initial-admin-password"
@@ -87,7 +87,8 @@ def initial_password(
         typer.echo(path.read_text().strip())
     except OSError as error:
         raise Problem(
-            f"{path} is not there: the password was changed, or this is not the hub's data folder (--data)"
+            f"{path} is not there: the password was changed, "
+            "or this is not the hub's data folder (--data)"
         ) from error
 
 
@@ -95,7 +96,7 @@ def initial_password(
 def export(
     output: Annotated[str, typer.Option("--out", "-o", help="File; - for standard output.")] = "-",
 ) -> None:
-    """Write everything that the hub keeps as manifests, in Argo CD's form; credentials stay in the hub."""
+    """Export everything that the hub keeps as manifests, in Argo CD's form, without credentials."""
     import sys
     from pathlib import Path
 
@@ -111,7 +112,8 @@ def export(
         Path(output).write_text(text, encoding="utf-8")
     kept = sum(d["kind"] == "Secret" for d in documents)
     installation.warn(
-        f"{len(documents)} objects; the credentials of {kept} clusters, repositories, templates and generators, and the secrets of providers, are not among them"
+        f"{len(documents)} objects; the credentials of {kept} clusters, repositories, "
+        "templates and generators, and the secrets of providers, are not among them"
     )
 
 
@@ -127,7 +129,10 @@ def import_(
         bool,
         typer.Option(
             "--prune",
-            help="Take applications, sets and projects that are not in it out of the hub; what they run goes on.",
+            help=(
+                "Remove applications, sets and projects that are not in the export from the hub; "
+                "their resources keep running."
+            ),
         ),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also what stays as it is.")] = False,
@@ -157,7 +162,7 @@ def import_(
         ),
     ] = False,
 ) -> None:
-    """Take in the export of an Argo CD installation, and say by name what could not be carried over."""
+    """Import an Argo CD installation, and list what could not be imported."""
     from hub.cli import files, installation
     from hub.cli.client import Client
 

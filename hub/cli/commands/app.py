@@ -76,10 +76,10 @@ def list_(
 def get(
     name: Name,
     output: Output = "wide",
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Look at Git and the cluster first.")
+    refresh: Annotated[bool, typer.Option("--refresh", help="Refresh first.")] = False,
+    hard_refresh: Annotated[
+        bool, typer.Option("--hard-refresh", help="Refresh without the manifest cache first.")
     ] = False,
-    hard_refresh: Annotated[bool, typer.Option("--hard-refresh", help="And render anew.")] = False,
     show_operation: Annotated[
         bool, typer.Option("--show-operation", help="With the last operation.")
     ] = False,
@@ -132,7 +132,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _options(flags: Sequence[appspec.Flag]) -> list[inspect.Parameter]:
-    """Return the parameters that flags of a table are; what is not given is None."""
+    """Return the signature's parameters for a table of flags; flags that are not given are None."""
     made = []
     for flag in flags:
         kind: Any = list[str] if flag.many else bool if flag.switch else int if flag.number else str
@@ -417,7 +417,7 @@ def delete(
     selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
     namespace: Namespace = "",
 ) -> None:
-    """Delete applications, and what they run unless --no-cascade is given."""
+    """Delete applications, and their resources unless --no-cascade is given."""
     hub = current_hub()
     for name in chosen_names(hub, names, selector, namespace):
         if not yes:
@@ -439,7 +439,8 @@ def delete(
         waits = apps.wait_for_deletion(hub, name, namespace)
         if waits:
             typer.echo(
-                f"flotilla: {name} stays for now, {waits}: run flotilla app confirm-deletion {name} to allow it",
+                f"flotilla: {name} stays for now, {waits}: "
+                f"run flotilla app confirm-deletion {name} to allow it",
                 err=True,
             )
         if wait_:
@@ -627,7 +628,7 @@ def logs(
     ] = False,
     namespace: Namespace = "",
 ) -> None:
-    """Print what pods of an application write."""
+    """Print the logs of an application's pods."""
     hub = current_hub()
     query = {
         "group": group,
@@ -653,7 +654,7 @@ def logs(
             sys.stdout.flush()
         if not follow:
             return
-        # The hub ended the stream, as at an update: it goes on with what is new.
+        # The hub ended the stream, for example during an update: reconnect for newer lines.
         query |= {"sinceSeconds": 1, "tailLines": 0}
         time.sleep(1)
 
@@ -672,7 +673,7 @@ def terminate_op(name: Name, namespace: Namespace = "") -> None:
 
 @app.command("confirm-deletion")
 def confirm_deletion(name: Name, namespace: Namespace = "") -> None:
-    """Allow the deletions that wait for a confirmation."""
+    """Confirm deletions that wait for it."""
     current_hub().post(apps.place(name, "confirm-deletion", at=namespace), {})
     say(f"Application '{name}' updated successfully")
 
@@ -691,7 +692,7 @@ def actions_list(
     output: Output = "wide",
     namespace: Namespace = "",
 ) -> None:
-    """List what can be done with resources of an application."""
+    """List the actions on resources of an application."""
     hub = current_hub()
     rows: list[list[str]] = []
     found: list[Any] = []
@@ -708,7 +709,8 @@ def actions_list(
                 or []
             )
         except Problem:
-            # A resource that is gone meanwhile, or that the cluster does not serve, has no actions.
+            # A resource that was deleted meanwhile, or that the cluster does not serve, has no
+            # actions.
             continue
         found += offers
         rows += [

@@ -1,4 +1,4 @@
-"""What the commands of applications share: their flags, and which applications are meant."""
+"""Flags that the commands of applications share, and the choice of applications."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -45,7 +45,9 @@ Local = Annotated[
     str,
     typer.Option(
         "--local",
-        help="Folder of this machine instead of Git's: plain manifests, a chart or a kustomization.",
+        help=(
+            "Folder of this machine instead of Git's: plain manifests, a chart or a kustomization."
+        ),
     ),
 ]
 LocalRoot = Annotated[
@@ -72,7 +74,7 @@ def chosen_names(
     namespace: str,
     project: Sequence[str] = (),
 ) -> list[str]:
-    """Return the applications that a command is about.
+    """Return the applications that a command applies to.
 
     Raises: Problem when there is none.
     """
@@ -92,9 +94,9 @@ def chosen_names(
 def positions(
     hub: Client, name: str, namespace: str, given: Sequence[int] | None, names: Sequence[str] | None
 ) -> list[int]:
-    """Return the positions of the sources that flags name.
+    """Return the positions of the named sources.
 
-    Raises: Problem when no source is called so.
+    Raises: Problem when no source has a name.
     """
     if not names:
         return list(given or [])

@@ -68,7 +68,7 @@ def appset_create(
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:
-    """Create application sets; with --upsert change those that exist."""
+    """Create application sets; with --upsert update those that exist."""
     from hub.cli import sets
 
     items = sets.read_for(files, namespace)
@@ -87,14 +87,14 @@ def appset_update(
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:
-    """Change application sets that exist."""
+    """Update application sets that exist."""
     from hub.cli import client, sets
 
     hub = client.Client.from_disk()
     items = sets.read_for(files, namespace)
     for item in items:
         metadata = item.get("metadata") or {}
-        # One that is not there is refused before anything is stored.
+        # A missing one is an error before anything is stored.
         hub.get(
             client.path(
                 "applicationsets",
@@ -167,7 +167,7 @@ def appset_delete(
 def appset_generate(
     file: Annotated[str, typer.Argument(help="Manifest.")], output: Annotated[str, _OUTPUT] = "yaml"
 ) -> None:
-    """Show the applications that a set would make; nothing is stored."""
+    """Show the applications that a set would generate; nothing is stored."""
     from hub.cli import client, sets
 
     answer = client.Client.from_disk().post(
@@ -190,7 +190,7 @@ def appset_preview(
     ] = True,
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:
-    """Say what saving a set would add, change and delete; nothing is stored."""
+    """Show what saving a set would add, change and delete; nothing is stored."""
     from hub.cli import client, sets
 
     found = client.Client.from_disk().post(
@@ -209,7 +209,7 @@ def appset_confirm(
     namespace: Annotated[str, _NAMESPACE] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Allow deletions beyond a set's budget, which wait for it."""
+    """Confirm deletions beyond a set's budget, which wait for it."""
     from hub.cli import client, sets
 
     hub = client.Client.from_disk()
@@ -253,7 +253,10 @@ def appset_set_secret(
     key: Annotated[str, typer.Option("--key", help="Name of the value.")] = "token",
     namespace: Annotated[str, _NAMESPACE] = "",
 ) -> None:
-    """Store a token that generators use at a host; the value is read from the terminal or from standard input."""
+    """Store a token that generators use for a host.
+
+    The value is read from the terminal or from standard input.
+    """
     from hub.cli import client, sets
 
     value = (

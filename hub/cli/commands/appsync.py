@@ -1,4 +1,4 @@
-"""`flotilla app`: what is deployed: sync, wait, compare, history, rollback."""
+"""`flotilla app`: sync, wait, diff, manifests, history, rollback."""
 
 import json
 import sys
@@ -31,77 +31,93 @@ from hub.cli.show import as_yaml, printed, say, table
 from hub.engine.resource import ResourceKey
 from hub.engine.resource_selection import Selection, key_of, selection_problem
 
+_Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")]
+_Prune = Annotated[
+    bool, typer.Option("--prune", help="Delete resources that are no longer in Git.")
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only test the sync; change nothing.")]
+_Revision = Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")]
+_Resource = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource",
+        help=(
+            "Only GROUP:KIND:[NAMESPACE/]NAME, with * for any; "
+            "!GROUP:KIND:NAME excludes; may be repeated."
+        ),
+    ),
+]
+_Label = Annotated[
+    list[str] | None, typer.Option("--label", help="Only resources with this label, key=value.")
+]
+_Selector = Annotated[str, typer.Option("--selector", "-l", help="Applications with these labels.")]
+_Project = Annotated[
+    list[str] | None, typer.Option("--project", help="Applications of these projects.")
+]
+_Strategy = Annotated[str, typer.Option("--strategy", help="hook or apply.")]
+_Force = Annotated[bool, typer.Option("--force", help="Delete and recreate on a conflict.")]
+_Replace = Annotated[bool, typer.Option("--replace", help="Replace instead of apply.")]
+_ServerSide = Annotated[bool, typer.Option("--server-side", help="Use server-side apply.")]
+_OnlyDrifted = Annotated[
+    bool, typer.Option("--apply-out-of-sync-only", help="Sync only resources that are out of sync.")
+]
+_Asynchronous = Annotated[bool, typer.Option("--async", help="Do not wait for the end.")]
+_RetryRefresh = Annotated[
+    bool, typer.Option("--retry-refresh", help="Retry with the newest revision.")
+]
+_RetryLimit = Annotated[int, typer.Option("--retry-limit", help="Number of retries.")]
+_RetryBackoffDuration = Annotated[
+    str, typer.Option("--retry-backoff-duration", help="Wait before the first retry.")
+]
+_RetryBackoffFactor = Annotated[
+    int, typer.Option("--retry-backoff-factor", help="Factor between the waits of retries.")
+]
+_RetryBackoffMax = Annotated[
+    str, typer.Option("--retry-backoff-max-duration", help="Longest wait between retries.")
+]
+_Info = Annotated[
+    list[str] | None, typer.Option("--info", help="name=value kept with the operation.")
+]
+_Preview = Annotated[
+    bool, typer.Option("--preview-changes", help="Show the difference and ask first.")
+]
+_AssumeYes = Annotated[bool, typer.Option("--assumeYes", "-y", help="Do not ask.")]
+
 
 @app.command()
 def sync(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")
-    ] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove what left Git.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try only.")] = False,
-    revision: Annotated[
-        str, typer.Option("--revision", help="Another revision than the spec's.")
-    ] = "",
+    names: _Names = None,
+    prune: _Prune = False,
+    dry_run: _DryRun = False,
+    revision: _Revision = "",
     revisions: Revisions = None,
     source_positions: Positions = None,
     source_names: SourceNames = None,
-    resource: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--resource",
-            help="Only GROUP:KIND:[NAMESPACE/]NAME, with * for any; !GROUP:KIND:NAME leaves out; may be repeated.",
-        ),
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", help="Only resources with this label, key=value.")
-    ] = None,
-    selector: Annotated[
-        str, typer.Option("--selector", "-l", help="Applications with these labels.")
-    ] = "",
-    project: Annotated[
-        list[str] | None, typer.Option("--project", help="Applications of these projects.")
-    ] = None,
-    strategy: Annotated[str, typer.Option("--strategy", help="hook or apply.")] = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Delete and create anew on a conflict.")
-    ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace instead of apply.")] = False,
-    server_side: Annotated[
-        bool, typer.Option("--server-side", help="Apply on the server's side.")
-    ] = False,
-    only_drifted: Annotated[
-        bool, typer.Option("--apply-out-of-sync-only", help="Only what differs.")
-    ] = False,
-    asynchronous: Annotated[bool, typer.Option("--async", help="Do not wait for the end.")] = False,
+    resource: _Resource = None,
+    label: _Label = None,
+    selector: _Selector = "",
+    project: _Project = None,
+    strategy: _Strategy = "",
+    force: _Force = False,
+    replace: _Replace = False,
+    server_side: _ServerSide = False,
+    only_drifted: _OnlyDrifted = False,
+    asynchronous: _Asynchronous = False,
     timeout: Timeout = 0,
-    retry_refresh: Annotated[
-        bool, typer.Option("--retry-refresh", help="A retry takes the newest revision.")
-    ] = False,
-    retry_limit: Annotated[
-        int, typer.Option("--retry-limit", help="How often it is tried again.")
-    ] = 0,
-    retry_backoff_duration: Annotated[
-        str, typer.Option("--retry-backoff-duration", help="Wait before the first retry.")
-    ] = "5s",
-    retry_backoff_factor: Annotated[
-        int, typer.Option("--retry-backoff-factor", help="How the wait grows.")
-    ] = 2,
-    retry_backoff_max: Annotated[
-        str, typer.Option("--retry-backoff-max-duration", help="Longest wait.")
-    ] = "3m0s",
+    retry_refresh: _RetryRefresh = False,
+    retry_limit: _RetryLimit = 0,
+    retry_backoff_duration: _RetryBackoffDuration = "5s",
+    retry_backoff_factor: _RetryBackoffFactor = 2,
+    retry_backoff_max: _RetryBackoffMax = "3m0s",
     local: Local = "",
     local_root: LocalRoot = "",
-    info: Annotated[
-        list[str] | None, typer.Option("--info", help="name=value kept with the operation.")
-    ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview-changes", help="Show the difference and ask first.")
-    ] = False,
-    assume_yes: Annotated[bool, typer.Option("--assumeYes", "-y", help="Do not ask.")] = False,
+    info: _Info = None,
+    preview: _Preview = False,
+    assume_yes: _AssumeYes = False,
     output: Output = "wide",
     namespace: Namespace = "",
 ) -> None:
-    """Sync applications, and show what happens until the end."""
+    """Sync applications, and show the progress until the end."""
     hub = current_hub()
     if strategy not in ("", "hook", "apply"):
         raise Problem(f"--strategy {strategy}: hook or apply")
@@ -110,32 +126,18 @@ def sync(
     for name in chosen_names(hub, names, selector, namespace, project or ()):
         if label:
             body["resources"] = _labelled(hub, name, namespace, label)
-        if (
-            preview
-            and _previewed(hub, name, namespace, revision)
-            and not assume_yes
-            and not typer.confirm("Do you want to sync these changes?")
-        ):
+        if preview and not _confirmed(hub, name, namespace, revision, assume_yes=assume_yes):
             raise typer.Exit(FAILED)
         if local:
-            from hub.cli import local as local_files
-
-            body["manifests"] = local_files.manifests(
-                _local(hub, name, namespace, local, local_root)
-            )
+            body["manifests"] = _local_manifests(hub, name, namespace, local, local_root)
         if source_names:
-            body["sourcePositions"] = positions(
-                hub, name, namespace, source_positions, source_names
-            )
+            where = positions(hub, name, namespace, source_positions, source_names)
+            body["sourcePositions"] = where
         hub.post(apps.place(name, "sync", at=namespace), body)
         if asynchronous:
             say(f"application '{name}' is being synced")
             continue
-        watcher = apps.Watcher(quiet=output != "wide")
-        done = apps.wait_operation(hub, name, namespace, timeout, watcher)
-        if not printed(done, output, "tree"):
-            say()
-            apps.show_one(hub, done, operation=True)
+        done = _finished(hub, name, namespace, timeout, output)
         problem = _outcome(done, prune=prune, dry_run=dry_run, whole=not resource and not label)
         if problem:
             failed.append(f"{name}: {problem}")
@@ -143,8 +145,28 @@ def sync(
         raise Problem("; ".join(failed))
 
 
+def _confirmed(hub: Client, name: str, namespace: str, revision: str, *, assume_yes: bool) -> bool:
+    has_changes = _previewed(hub, name, namespace, revision)
+    return not has_changes or assume_yes or typer.confirm("Do you want to sync these changes?")
+
+
+def _local_manifests(hub: Client, name: str, namespace: str, local: str, root: str) -> list[Any]:
+    from hub.cli import local as local_files
+
+    return local_files.manifests(_local(hub, name, namespace, local, root))
+
+
+def _finished(hub: Client, name: str, namespace: str, timeout: int, output: str) -> apps.App:
+    watcher = apps.Watcher(quiet=output != "wide")
+    done = apps.wait_operation(hub, name, namespace, timeout, watcher)
+    if not printed(done, output, "tree"):
+        say()
+        apps.show_one(hub, done, operation=True)
+    return done
+
+
 def _request(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body that flags of a sync mean."""
+    """Return the request body for the flags of a sync."""
     options = [
         f"{name}=true"
         for name, on in (
@@ -185,7 +207,7 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any]:
 def _local(
     hub: Client, name: str, namespace: str, local: str, root: str, **more: Any
 ) -> dict[str, Any]:
-    # Argo CD's own default is the root of the machine: it means that none was given.
+    # Argo CD's default is /, which stands for no root.
     from hub.cli import local as local_files
 
     return local_files.render(hub, name, namespace, local, root="" if root == "/" else root, **more)
@@ -248,7 +270,8 @@ def _previewed(hub: Client, name: str, namespace: str, revision: str) -> bool:
 def _outcome(found: apps.App, *, prune: bool, dry_run: bool, whole: bool) -> str:
     state = (found.get("status") or {}).get("operationState") or {}
     if state.get("phase") != "Succeeded":
-        return f"Operation has completed with phase: {state.get('phase', 'Unknown')}: {state.get('message', '')}"
+        message = f"{state.get('phase', 'Unknown')}: {state.get('message', '')}"
+        return f"Operation has completed with phase: {message}"
     left = sum(
         bool(r.get("requiresPruning")) for r in (found.get("status") or {}).get("resources") or []
     )
@@ -257,39 +280,46 @@ def _outcome(found: apps.App, *, prune: bool, dry_run: bool, whole: bool) -> str
     return ""
 
 
+_Sync = Annotated[bool, typer.Option("--sync", help="Until Synced.")]
+_Health = Annotated[bool, typer.Option("--health", help="Until Healthy.")]
+_Operation = Annotated[bool, typer.Option("--operation", help="Until no operation runs.")]
+_Suspended = Annotated[bool, typer.Option("--suspended", help="Until Suspended.")]
+_Degraded = Annotated[bool, typer.Option("--degraded", help="Until Degraded.")]
+_Delete = Annotated[bool, typer.Option("--delete", help="Until it is gone.")]
+_Hydrated = Annotated[
+    bool,
+    typer.Option(
+        "--hydrated",
+        help="Until the hydrator is done; applications without one always are.",
+    ),
+]
+_ResourceWait = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource",
+        help=("Only GROUP:KIND:[NAMESPACE/]NAME, with * for any; ! excludes; may be repeated."),
+    ),
+]
+_SelectorWait = Annotated[str, typer.Option("--selector", "-l", help="With these labels.")]
+
+
 @app.command()
 def wait(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")
-    ] = None,
-    sync_: Annotated[bool, typer.Option("--sync", help="Until Synced.")] = False,
-    health: Annotated[bool, typer.Option("--health", help="Until Healthy.")] = False,
-    operation: Annotated[
-        bool, typer.Option("--operation", help="Until no operation runs.")
-    ] = False,
-    suspended: Annotated[bool, typer.Option("--suspended", help="Until Suspended.")] = False,
-    degraded: Annotated[bool, typer.Option("--degraded", help="Until Degraded.")] = False,
-    delete_: Annotated[bool, typer.Option("--delete", help="Until it is gone.")] = False,
-    hydrated: Annotated[
-        bool,
-        typer.Option(
-            "--hydrated",
-            help="Until what a hydrator makes is made; applications without one are there already.",
-        ),
-    ] = False,
-    resource: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--resource",
-            help="Only GROUP:KIND:[NAMESPACE/]NAME counts, with * for any; ! leaves out; may be repeated.",
-        ),
-    ] = None,
-    selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
+    names: _Names = None,
+    sync_: _Sync = False,
+    health: _Health = False,
+    operation: _Operation = False,
+    suspended: _Suspended = False,
+    degraded: _Degraded = False,
+    delete_: _Delete = False,
+    hydrated: _Hydrated = False,
+    resource: _ResourceWait = None,
+    selector: _SelectorWait = "",
     timeout: Timeout = 0,
     output: Output = "wide",
     namespace: Namespace = "",
 ) -> None:
-    """Wait until applications are as wanted: Synced, Healthy and without an operation unless flags say."""
+    """Wait until applications are Synced, Healthy and without an operation, or as flags say."""
     hub = current_hub()
     wanted = {
         "sync": sync_,
@@ -327,7 +357,7 @@ def _wait_resources(
     timeout: int,
 ) -> apps.App:
     checks = {check for check, on in wanted.items() if on} or {"sync", "health", "operation"}
-    # What Git wants may be newer than what is known: only after a look it is said that nothing fits.
+    # Refresh first: the desired state in Git may be newer than the known one, and have a match.
     wrong = selection_problem(
         chosen, _keys(apps.get(hub, name, namespace=namespace, refresh="normal"))
     )
@@ -346,68 +376,106 @@ def _keys(found: apps.App) -> list[ResourceKey]:
     return [key_of(r) for r in (found.get("status") or {}).get("resources") or []]
 
 
+_Refresh = Annotated[bool, typer.Option("--refresh", help="Refresh first.")]
+_HardRefresh = Annotated[
+    bool, typer.Option("--hard-refresh", help="Refresh without the manifest cache first.")
+]
+_ServerSideGenerate = Annotated[
+    bool,
+    typer.Option(
+        "--server-side-generate",
+        help="With --local: the hub renders the folder, as it always does.",
+    ),
+]
+_ServerSideDiff = Annotated[
+    bool,
+    typer.Option(
+        "--server-side-diff",
+        help="Compare with the result of a server-side dry run.",
+    ),
+]
+_Concurrency = Annotated[
+    int,
+    typer.Option(
+        "--server-side-diff-concurrency",
+        help="Changes nothing: the hub bounds its requests to a cluster.",
+    ),
+]
+_MaxBatch = Annotated[
+    int,
+    typer.Option(
+        "--server-side-diff-max-batch-kb",
+        help="Changes nothing: the hub asks about each resource by itself.",
+    ),
+]
+_JqTimeout = Annotated[
+    str,
+    typer.Option(
+        "--ignore-normalizer-jq-execution-timeout",
+        help="Changes nothing: the hub bounds jq by itself.",
+    ),
+]
+_ExitCode = Annotated[
+    bool,
+    typer.Option("--exit-code/--no-exit-code", help="Exit with a code when there is a difference."),
+]
+_DiffExitCode = Annotated[int, typer.Option("--diff-exit-code", help="That code.")]
+
+
 @app.command()
 def diff(
     name: Name,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Look at Git and the cluster first.")
-    ] = False,
-    hard_refresh: Annotated[bool, typer.Option("--hard-refresh", help="And render anew.")] = False,
+    refresh: _Refresh = False,
+    hard_refresh: _HardRefresh = False,
     local: Local = "",
     local_root: LocalRoot = "",
     local_include: LocalInclude = None,
     position: LocalPosition = 0,
-    server_side_generate: Annotated[
-        bool,
-        typer.Option(
-            "--server-side-generate",
-            help="With --local: the hub renders the folder, as it always does.",
-        ),
-    ] = False,
-    server_side_diff: Annotated[
-        bool,
-        typer.Option(
-            "--server-side-diff",
-            help="Ask the API server, by a dry run, what it would make of each resource.",
-        ),
-    ] = False,
-    concurrency: Annotated[
-        int,
-        typer.Option(
-            "--server-side-diff-concurrency",
-            help="Changes nothing: the hub bounds its requests to a cluster.",
-        ),
-    ] = -1,
-    max_batch: Annotated[
-        int,
-        typer.Option(
-            "--server-side-diff-max-batch-kb",
-            help="Changes nothing: the hub asks about each resource by itself.",
-        ),
-    ] = 250,
-    jq_timeout: Annotated[
-        str,
-        typer.Option(
-            "--ignore-normalizer-jq-execution-timeout",
-            help="Changes nothing: the hub bounds jq by itself.",
-        ),
-    ] = "1s",
-    revision: Annotated[
-        str, typer.Option("--revision", help="Another revision than the spec's.")
-    ] = "",
+    server_side_generate: _ServerSideGenerate = False,
+    server_side_diff: _ServerSideDiff = False,
+    concurrency: _Concurrency = -1,
+    max_batch: _MaxBatch = 250,
+    jq_timeout: _JqTimeout = "1s",
+    revision: _Revision = "",
     revisions: Revisions = None,
     source_positions: Positions = None,
     source_names: SourceNames = None,
-    exit_code: Annotated[
-        bool,
-        typer.Option(
-            "--exit-code/--no-exit-code", help="End with a code when there is a difference."
-        ),
-    ] = True,
-    diff_exit_code: Annotated[int, typer.Option("--diff-exit-code", help="That code.")] = 1,
+    exit_code: _ExitCode = True,
+    diff_exit_code: _DiffExitCode = 1,
     namespace: Namespace = "",
 ) -> None:
-    """Show what differs between Git and the cluster; the exit code is 1 when something does, 2 for an error."""
+    """Show the difference between Git and the cluster.
+
+    The exit code is 1 when there is one, and 2 for an error.
+    """
+    _note_unused(concurrency, max_batch, jq_timeout)
+    if server_side_generate and not local:
+        raise Problem("--server-side-generate goes with --local: name the folder")
+    if server_side_diff and local:
+        raise Problem("--server-side-diff compares what Git has: leave --local out")
+    try:
+        hub = current_hub()
+        if refresh or hard_refresh:
+            apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal")
+        if local:
+            more = {"position": position, "include": local_include or (), "compare": True}
+            items = _local(hub, name, namespace, local, local_root, **more)["items"]
+        else:
+            where = positions(hub, name, namespace, source_positions, source_names)
+            items = _managed(
+                hub, name, namespace, revision, revisions, where, server_side=server_side_diff
+            )
+        found = list(apps.differences(items))
+        for one in found:
+            apps.print_diff(*one)
+    except Problem as problem:
+        problem.code = 2
+        raise
+    if found and exit_code:
+        raise typer.Exit(diff_exit_code)
+
+
+def _note_unused(concurrency: int, max_batch: int, jq_timeout: str) -> None:
     unused.note(
         "--server-side-diff-concurrency",
         concurrency != -1,
@@ -423,44 +491,6 @@ def diff(
         jq_timeout != "1s",
         "the hub bounds jq by itself",
     )
-    if server_side_generate and not local:
-        raise Problem("--server-side-generate goes with --local: name the folder")
-    if server_side_diff and local:
-        raise Problem("--server-side-diff compares what Git has: leave --local out")
-    try:
-        hub = current_hub()
-        if refresh or hard_refresh:
-            apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal")
-        items = (
-            _local(
-                hub,
-                name,
-                namespace,
-                local,
-                local_root,
-                position=position,
-                include=local_include or (),
-                compare=True,
-            )["items"]
-            if local
-            else _managed(
-                hub,
-                name,
-                namespace,
-                revision,
-                revisions,
-                positions(hub, name, namespace, source_positions, source_names),
-                server_side=server_side_diff,
-            )
-        )
-        found = list(apps.differences(items))
-        for one in found:
-            apps.print_diff(*one)
-    except Problem as problem:
-        problem.code = 2
-        raise
-    if found and exit_code:
-        raise typer.Exit(diff_exit_code)
 
 
 @app.command()
@@ -475,7 +505,7 @@ def manifests(
     local_root: LocalRoot = "",
     namespace: Namespace = "",
 ) -> None:
-    """Print the manifests, as Git gives them or as they run."""
+    """Print the desired or the live manifests."""
     if source not in ("git", "live"):
         raise Problem(f"--source {source}: git or live")
     hub = current_hub()
@@ -502,7 +532,7 @@ def manifests(
 
 @app.command()
 def history(name: Name, output: Output = "wide", namespace: Namespace = "") -> None:
-    """List what was deployed."""
+    """List previous deployments."""
     found = apps.get(current_hub(), name, namespace=namespace)
     entries = (found.get("status") or {}).get("history") or []
     if printed(entries, output, "id"):
@@ -538,9 +568,7 @@ def rollback(
     name: Name,
     number: Annotated[
         int | None,
-        typer.Argument(
-            metavar="[ID]", help="Entry of the history; the one before the last when left out."
-        ),
+        typer.Argument(metavar="[ID]", help="Entry of the history; by default the last but one."),
     ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove what that revision does not have.")
@@ -549,7 +577,7 @@ def rollback(
     output: Output = "wide",
     namespace: Namespace = "",
 ) -> None:
-    """Go back to something that was deployed before."""
+    """Roll back to a previous deployment."""
     hub = current_hub()
     if number is None:
         entries = ((apps.get(hub, name, namespace=namespace)).get("status") or {}).get(

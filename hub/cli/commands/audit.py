@@ -14,7 +14,10 @@ def audit_verify(
     file: Annotated[
         str,
         typer.Argument(
-            help="An export: JSON Lines, or a signed bundle (.zip); without it the hub checks its own trail."
+            help=(
+                "An export: JSON Lines, or a signed bundle (.zip); "
+                "without it the hub checks its own trail."
+            )
         ),
     ] = "",
     key: Annotated[
@@ -24,7 +27,10 @@ def audit_verify(
         ),
     ] = "",
 ) -> None:
-    """Check an export without a hub: the first altered, missing or moved row is named, with exit code 1."""
+    """Verify an export without a hub.
+
+    The first altered, missing or moved row is printed, with exit code 1.
+    """
     from hub.cli import audit
 
     if not file:
@@ -44,7 +50,10 @@ def audit_verify(
 
 _FILTERS = typer.Option(
     "--filter",
-    help="Such as project=pay, actor=alice, verb=sync, from=2026-03-01, to=2026-03-31; may be repeated.",
+    help=(
+        "Such as project=pay, actor=alice, verb=sync, from=2026-03-01, to=2026-03-31; "
+        "may be repeated."
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""`flotilla cert`: what hosts are known by: SSH keys and TLS certificates."""
+"""`flotilla cert`: trusted SSH host keys and TLS certificates of hosts."""
 
 import base64
 from typing import Annotated
@@ -91,7 +91,7 @@ def add_tls(
         bool, typer.Option("--upsert", help="Replace what the host is known by.")
     ] = False,
 ) -> None:
-    """Add the certificates that the server of repositories must be signed by."""
+    """Add the certificates that must sign a repository server's certificate."""
     item = {
         "serverName": server,
         "certType": "https",
@@ -109,7 +109,7 @@ def rm(
     cert_type: Annotated[str, typer.Option("--cert-type", help="ssh or https.")] = "",
     sub_type: Annotated[str, typer.Option("--cert-sub-type", help="Kind of the key.")] = "",
 ) -> None:
-    """Remove what a host is known by."""
+    """Remove the trusted keys and certificates of a host."""
     gone = (
         Client.from_disk()
         .delete(
@@ -122,5 +122,6 @@ def rm(
         raise Problem(f"{host} is no known host")
     for item in gone:
         say(
-            f"Removed cert for '{item['serverName']}' of type '{item['certType']}' (subtype '{item['certSubType']}')"
+            f"Removed cert for '{item['serverName']}' of type '{item['certType']}' "
+            f"(subtype '{item['certSubType']}')"
         )

@@ -36,99 +36,90 @@ _Proxies = Annotated[
 ]
 
 
+_Context = Annotated[str, typer.Argument(help="Context of the kubeconfig.")]
+_Kubeconfig = Annotated[
+    str,
+    typer.Option(
+        "--kubeconfig",
+        help="Path of the kubeconfig (default: KUBECONFIG, then ~/.kube/config).",
+    ),
+]
+_Name = Annotated[str, typer.Option("--name", help="Name in the hub (default: the context).")]
+_Label = Annotated[
+    list[str] | None, typer.Option("--label", help="Label as key=value; may be repeated.")
+]
+_Namespace = Annotated[
+    list[str] | None,
+    typer.Option("--namespace", help="Manage only this namespace; may be repeated."),
+]
+_SystemNamespace = Annotated[
+    str, typer.Option("--system-namespace", help="Namespace of the service account.")
+]
+_ServiceAccount = Annotated[
+    str, typer.Option("--service-account", help="Name of the service account.")
+]
+_Upsert = Annotated[
+    bool, typer.Option("--upsert", help="Update a cluster that is already registered.")
+]
+_Annotation = Annotated[
+    list[str] | None,
+    typer.Option("--annotation", help="Annotation as key=value; may be repeated."),
+]
+_ClusterResources = Annotated[
+    bool,
+    typer.Option("--cluster-resources", help="With --namespace: also cluster-scoped kinds."),
+]
+_Project = Annotated[str, typer.Option("--project", help="Project that the cluster belongs to.")]
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_InCluster = Annotated[
+    bool,
+    typer.Option("--in-cluster", help="The cluster that the hub runs in, by its address there."),
+]
+_ClusterEndpoint = Annotated[
+    str,
+    typer.Option(
+        "--cluster-endpoint",
+        help="kubeconfig, kube-public or internal: which address the hub uses.",
+    ),
+]
+_Shard = Annotated[int, typer.Option("--shard", help="Refused: any watcher serves any cluster.")]
+_DisableCompression = Annotated[
+    bool,
+    typer.Option(
+        "--disable-compression",
+        help="Refused: answers are compressed where the cluster does it.",
+    ),
+]
+
+
 @app.command("add")
 def cluster_add(
-    context: Annotated[str, typer.Argument(help="Context of the kubeconfig.")],
-    kubeconfig: Annotated[
-        str,
-        typer.Option(
-            "--kubeconfig",
-            help="Path of the kubeconfig (default: KUBECONFIG, then ~/.kube/config).",
-        ),
-    ] = "",
-    name: Annotated[
-        str, typer.Option("--name", help="Name in the hub (default: the context).")
-    ] = "",
-    label: Annotated[
-        list[str] | None, typer.Option("--label", help="Label as key=value; may be repeated.")
-    ] = None,
-    namespace: Annotated[
-        list[str] | None,
-        typer.Option("--namespace", help="Manage only this namespace; may be repeated."),
-    ] = None,
-    system_namespace: Annotated[
-        str, typer.Option("--system-namespace", help="Where the service account is made.")
-    ] = "kube-system",
-    service_account: Annotated[
-        str, typer.Option("--service-account", help="Name of the service account.")
-    ] = "flotilla-manager",
-    upsert: Annotated[
-        bool, typer.Option("--upsert", help="Change a cluster that is registered already.")
-    ] = False,
-    annotation: Annotated[
-        list[str] | None,
-        typer.Option("--annotation", help="Annotation as key=value; may be repeated."),
-    ] = None,
-    cluster_resources: Annotated[
-        bool,
-        typer.Option("--cluster-resources", help="With --namespace: also cluster-scoped kinds."),
-    ] = False,
-    project: Annotated[
-        str, typer.Option("--project", help="Project that the cluster belongs to.")
-    ] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    in_cluster: Annotated[
-        bool,
-        typer.Option(
-            "--in-cluster", help="The cluster that the hub runs in, by its address there."
-        ),
-    ] = False,
-    cluster_endpoint: Annotated[
-        str,
-        typer.Option(
-            "--cluster-endpoint",
-            help="kubeconfig, kube-public or internal: which address the hub uses.",
-        ),
-    ] = "kubeconfig",
-    shard: Annotated[
-        int, typer.Option("--shard", help="Refused: any watcher serves any cluster.")
-    ] = -1,
-    disable_compression: Annotated[
-        bool,
-        typer.Option(
-            "--disable-compression",
-            help="Refused: answers are compressed where the cluster does it.",
-        ),
-    ] = False,
+    context: _Context,
+    kubeconfig: _Kubeconfig = "",
+    name: _Name = "",
+    label: _Label = None,
+    namespace: _Namespace = None,
+    system_namespace: _SystemNamespace = "kube-system",
+    service_account: _ServiceAccount = "flotilla-manager",
+    upsert: _Upsert = False,
+    annotation: _Annotation = None,
+    cluster_resources: _ClusterResources = False,
+    project: _Project = "",
+    yes: _Yes = False,
+    in_cluster: _InCluster = False,
+    cluster_endpoint: _ClusterEndpoint = "kubeconfig",
+    shard: _Shard = -1,
+    disable_compression: _DisableCompression = False,
     programs: _Refused = None,
     proxies: _Proxies = None,
 ) -> None:
-    """Register a cluster: make a service account, a role and a token in it, and give them to the hub."""
+    """Register a cluster: create a service account, role and token in it for the hub."""
     from hub.cli import client, clusters
 
-    unused.refuse("--shard", shard != -1, "any watcher serves any cluster")
-    unused.refuse(
-        "--disable-compression",
-        disable_compression,
-        "answers are compressed where the cluster does it",
-    )
-    if programs:
-        raise Problem(
-            "the hub runs no programs to sign in to a cluster: leave --exec-command and --aws-… out, it uses the service account that this command makes"
-        )
-    if proxies:
-        raise Problem(
-            "the hub reaches clusters without a proxy: leave --proxy-url and --server-proxy-url out"
-        )
+    _refuse_unserved(shard, programs, proxies, disable_compression=disable_compression)
     labels = clusters.parse_labels(label or [])
-    if (
-        not yes
-        and sys.stdin.isatty()
-        and not typer.confirm(
-            f"WARNING: This will create a service account `{service_account}` on the cluster referenced by context `{context}` with full {'namespace' if namespace else 'cluster'} level privileges. Do you want to continue?"
-        )
-    ):
-        raise typer.Exit(20)
+    if not yes:
+        _confirm(context, service_account, namespace)
     found = clusters.read_context(kubeconfig, context)
     token = clusters.install(found, system_namespace, service_account, namespace or [])
     body = clusters.registration(found, token, name or context, labels, namespace or [])
@@ -144,6 +135,36 @@ def cluster_add(
     }
     client.Client.from_disk().post("/api/v1/clusters" + ("?upsert=true" if upsert else ""), body)
     typer.echo(f"Cluster '{body['server']}' added")
+
+
+def _refuse_unserved(
+    shard: int, programs: object, proxies: object, *, disable_compression: bool
+) -> None:
+    unused.refuse("--shard", shard != -1, "any watcher serves any cluster")
+    unused.refuse(
+        "--disable-compression",
+        disable_compression,
+        "answers are compressed where the cluster does it",
+    )
+    if programs:
+        raise Problem(
+            "the hub runs no programs to sign in to a cluster: leave --exec-command and "
+            "--aws-… out, it uses the service account that this command makes"
+        )
+    if proxies:
+        raise Problem(
+            "the hub reaches clusters without a proxy: leave --proxy-url and --server-proxy-url out"
+        )
+
+
+def _confirm(context: str, service_account: str, namespaces: list[str] | None) -> None:
+    level = "namespace" if namespaces else "cluster"
+    if sys.stdin.isatty() and not typer.confirm(
+        f"WARNING: This will create a service account `{service_account}` on the cluster "
+        f"referenced by context `{context}` with full {level} level privileges. "
+        "Do you want to continue?"
+    ):
+        raise typer.Exit(20)
 
 
 def _path(which: str, *more: str) -> str:
@@ -234,11 +255,12 @@ def rm(
     which: Annotated[list[str], typer.Argument(metavar="SERVER|NAME...", help="Clusters.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove clusters from the hub; what runs in them goes on."""
+    """Remove clusters from the hub; their resources keep running."""
     hub = Client.from_disk()
     for one in which:
         if not yes and not typer.confirm(
-            f"Are you sure you want to remove '{one}'? Any apps deploying to this cluster will go to health status Unknown."
+            f"Are you sure you want to remove '{one}'? "
+            "Any apps deploying to this cluster will go to health status Unknown."
         ):
             raise typer.Exit(20)
         hub.delete(_path(one))
@@ -247,6 +269,6 @@ def rm(
 
 @app.command("rotate-auth")
 def rotate_auth(which: _Which) -> None:
-    """Give the hub a new token for a cluster, and delete the old one there."""
+    """Create a new token for a cluster, and delete the old one there."""
     Client.from_disk().post(_path(which, "rotate-auth"), {})
     say(f"Cluster '{which}' rotated auth")

@@ -1,4 +1,4 @@
-"""`flotilla proj source-integrity git policies`: which keys must have signed what."""
+"""`flotilla proj source-integrity git policies`: the required signatures of commits."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -60,7 +60,8 @@ def _policy(
 def _at(policies: list[dict[str, Any]], number: int) -> dict[str, Any]:
     if not 0 <= number < len(policies):
         raise Problem(
-            f"the project has no policy {number}: flotilla proj source-integrity git policies list shows them"
+            f"the project has no policy {number}: "
+            "flotilla proj source-integrity git policies list shows them"
         )
     return policies[number]
 
@@ -99,7 +100,7 @@ def add(name: Project, repos: Repos = None, mode: Mode = "head", keys: Keys = No
 def update(
     name: Project, number: Number, repos: Repos = None, mode: Mode = "", keys: Keys = None
 ) -> None:
-    """Change a policy."""
+    """Update a policy."""
     if not (repos or mode or keys):
         raise Problem("nothing to change: give --repo-url, --gpg-mode or --gpg-key")
 

@@ -1,4 +1,4 @@
-"""`flotilla admin settings validate` and `resource-overrides`: an argocd-cm ConfigMap tried on this machine."""
+"""`flotilla admin settings validate` and `resource-overrides`: test an argocd-cm locally."""
 
 from typing import Annotated
 
@@ -60,7 +60,7 @@ def health(resource: Resource, settings: Settings = "") -> None:
 
 @app.command("ignore-differences")
 def ignore_differences(resource: Resource, settings: Settings = "") -> None:
-    """Show what of a resource is left out of comparisons."""
+    """Show the parts of a resource that comparisons ignore."""
     from hub.cli import apps, overrides
 
     before = overrides.resource(resource)
@@ -75,19 +75,20 @@ def ignore_differences(resource: Resource, settings: Settings = "") -> None:
 
 @app.command("ignore-resource-updates")
 def ignore_resource_updates(resource: Resource, settings: Settings = "") -> None:
-    """Say that no updates need to be ignored: the hub looks at what a comparison sees, and at nothing else."""
+    """Explain why no updates need to be ignored.
+
+    The hub only handles changes that comparisons see.
+    """
     from hub.cli import overrides
 
     overrides.resource(resource)
     _settings(settings)
-    say(
-        "No update of a resource is looked at unless a comparison sees it: there is nothing to ignore"
-    )
+    say("The hub only handles updates that a comparison sees: there is nothing to ignore")
 
 
 @app.command("list-actions")
 def list_actions(resource: Resource, settings: Settings = "") -> None:
-    """List what can be done with a resource."""
+    """List the actions on a resource."""
     from hub.cli import overrides
 
     found = overrides.actions(_settings(settings), overrides.resource(resource))
@@ -103,7 +104,7 @@ def run_action(
         list[str] | None, typer.Option("--param", help="name=value; may be repeated.")
     ] = None,
 ) -> None:
-    """Show what an action makes of a resource; nothing is changed anywhere."""
+    """Show how an action changes a resource; nothing is applied."""
     from hub.cli import apps, appspec, overrides
 
     before = overrides.resource(resource)

@@ -53,7 +53,10 @@ AllowCluster = Annotated[
     list[str] | None,
     typer.Option(
         "--allow-cluster-resource",
-        help="Cluster-scoped kind that is permitted, GROUP/KIND, or GROUP/KIND/NAME; may be repeated.",
+        help=(
+            "Cluster-scoped kind that is permitted, GROUP/KIND, or GROUP/KIND/NAME; "
+            "may be repeated."
+        ),
     ),
 ]
 DenyCluster = Annotated[
@@ -270,7 +273,7 @@ def edit(name: Project) -> None:
 def delete(
     names: Annotated[list[str], typer.Argument(metavar="PROJECT...", help="Projects.")],
 ) -> None:
-    """Delete projects that nothing uses."""
+    """Delete projects that no application uses."""
     hub = Client.from_disk()
     for name in names:
         hub.delete(path("projects", name))
@@ -299,7 +302,7 @@ def add_destination(
     namespace: Annotated[str, typer.Argument(help="Namespace.")],
     by_name: Annotated[bool, typer.Option("--name", help="It is a name, no server.")] = False,
 ) -> None:
-    """Permit a destination."""
+    """Add a permitted destination."""
     change_project(
         name,
         _toggle(
@@ -316,7 +319,7 @@ def remove_destination(
     server: Annotated[str, typer.Argument(help="Server or name.")],
     namespace: Annotated[str, typer.Argument(help="Namespace.")],
 ) -> None:
-    """Permit a destination no more."""
+    """Remove a permitted destination."""
 
     def change(spec: dict[str, Any]) -> None:
         listed = spec.get("destinations") or []
@@ -330,13 +333,13 @@ def remove_destination(
 
 @app.command("add-source")
 def add_source(name: Project, url: Annotated[str, typer.Argument(help="Repository.")]) -> None:
-    """Permit a repository."""
+    """Add a permitted repository."""
     change_project(name, _toggle("sourceRepos", url, add=True))
 
 
 @app.command("remove-source")
 def remove_source(name: Project, url: Annotated[str, typer.Argument(help="Repository.")]) -> None:
-    """Permit a repository no more."""
+    """Remove a permitted repository."""
     change_project(name, _toggle("sourceRepos", url, add=False))
 
 
@@ -344,7 +347,7 @@ def remove_source(name: Project, url: Annotated[str, typer.Argument(help="Reposi
 def add_source_namespace(
     name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]
 ) -> None:
-    """Permit applications of a namespace."""
+    """Permit applications in a namespace."""
     change_project(name, _toggle("sourceNamespaces", namespace, add=True))
 
 
@@ -352,7 +355,7 @@ def add_source_namespace(
 def remove_source_namespace(
     name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]
 ) -> None:
-    """Permit applications of a namespace no more."""
+    """Stop permitting applications in a namespace."""
     change_project(name, _toggle("sourceNamespaces", namespace, add=False))
 
 
@@ -360,7 +363,7 @@ def remove_source_namespace(
 def add_signature_key(
     name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]
 ) -> None:
-    """Ask for commits that are signed by a key."""
+    """Require commits signed by a key."""
     change_project(name, _toggle("signatureKeys", {"keyID": key_id}, add=True))
 
 
@@ -368,7 +371,7 @@ def add_signature_key(
 def remove_signature_key(
     name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]
 ) -> None:
-    """Take a key out again."""
+    """Remove a required key."""
     change_project(name, _toggle("signatureKeys", {"keyID": key_id}, add=False))
 
 
@@ -379,7 +382,7 @@ def add_orphaned_ignore(
     kind: Annotated[str, typer.Argument(help="Kind.")],
     resource: Annotated[str, typer.Option("--name", help="Name.")] = "",
 ) -> None:
-    """Expect an orphan."""
+    """Ignore an orphaned resource."""
     change_project(
         name,
         lambda spec: _toggle("ignore", _expected(group, kind, resource), add=True)(
@@ -395,7 +398,7 @@ def remove_orphaned_ignore(
     kind: Annotated[str, typer.Argument(help="Kind.")],
     resource: Annotated[str, typer.Option("--name", help="Name.")] = "",
 ) -> None:
-    """Expect an orphan no more."""
+    """Stop ignoring an orphaned resource."""
     change_project(
         name,
         lambda spec: _toggle("ignore", _expected(group, kind, resource), add=False)(
@@ -415,7 +418,7 @@ def add_destination_service_account(
     namespace: Annotated[str, typer.Argument(help="Namespace.")],
     account: Annotated[str, typer.Argument(help="Service account.")],
 ) -> None:
-    """Have syncs act as a service account."""
+    """Use a service account for syncs to a destination."""
     change_project(
         name,
         _toggle(
@@ -433,7 +436,7 @@ def remove_destination_service_account(
     namespace: Annotated[str, typer.Argument(help="Namespace.")],
     account: Annotated[str, typer.Argument(help="Service account.")],
 ) -> None:
-    """Have syncs act as themselves again."""
+    """Stop using a service account for syncs to a destination."""
     change_project(
         name,
         _toggle(
@@ -489,7 +492,7 @@ def allow_cluster_resource(
 def deny_cluster_resource(
     name: Project, group: _Group, kind: _KindArg, resource: _KindName = "", list_: _List = ""
 ) -> None:
-    """Permit a cluster-scoped kind no more."""
+    """Stop permitting a cluster-scoped kind."""
     _lists(
         "clusterResourceWhitelist",
         "clusterResourceBlacklist",
@@ -515,7 +518,7 @@ def allow_namespace_resource(
 def deny_namespace_resource(
     name: Project, group: _Group, kind: _KindArg, list_: _List = ""
 ) -> None:
-    """Permit a namespaced kind no more."""
+    """Stop permitting a namespaced kind."""
     _lists(
         "namespaceResourceWhitelist",
         "namespaceResourceBlacklist",
@@ -524,7 +527,6 @@ def deny_namespace_resource(
     )(name, group, kind)
 
 
-# ---------- roles ----------
 def _role_of(spec: dict[str, Any], name: str) -> dict[str, Any]:
     found = next((r for r in spec.get("roles") or [] if r.get("name") == name), None)
     if found is None:
@@ -533,7 +535,7 @@ def _role_of(spec: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def dict_in_place(value: Any) -> dict[str, Any]:
-    """Return an object that is changed in place."""
+    """Return a nested object, to be changed in place."""
     if not isinstance(value, dict):
         raise Problem("the project holds a role that is no object")
     return value
@@ -644,7 +646,7 @@ def role_remove_policy(
     permission: _Permission = "allow",
     resource: _Resource = "applications",
 ) -> None:
-    """Take a rule out of a role."""
+    """Remove a rule from a role."""
     change_project(
         name,
         lambda spec: _toggle(
@@ -657,7 +659,7 @@ def role_remove_policy(
 def role_add_group(
     name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]
 ) -> None:
-    """Give a role to a group."""
+    """Add a group to a role."""
     change_project(name, lambda spec: _toggle("groups", group, add=True)(_role_of(spec, role)))
     say(f"Group '{group}' added to role '{role}'")
 
@@ -666,7 +668,7 @@ def role_add_group(
 def role_remove_group(
     name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]
 ) -> None:
-    """Take a role from a group."""
+    """Remove a group from a role."""
     change_project(name, lambda spec: _toggle("groups", group, add=False)(_role_of(spec, role)))
     say(f"Group '{group}' removed from role '{role}'")
 
@@ -681,7 +683,7 @@ def role_create_token(
     id_: Annotated[str, typer.Option("--id", "-i", help="Id; made up when left out.")] = "",
     token_only: Annotated[bool, typer.Option("--token-only", "-t", help="Only the token.")] = False,
 ) -> None:
-    """Make a token of a role; it is shown this once."""
+    """Create a token of a role; it is shown only once."""
     body = {"expiresIn": seconds(expires_in), **({"id": id_} if id_ else {})}
     token = Client.from_disk().post(path("projects", name, "roles", role, "token"), body)["token"]
     if not token_only:
@@ -731,7 +733,6 @@ def role_list_tokens(
     )
 
 
-# ---------- windows ----------
 _Names = Annotated[str, typer.Option(help="Patterns, divided by commas.")]
 _Number = Annotated[int, typer.Argument(metavar="ID", help="Number that `windows list` shows.")]
 
@@ -848,7 +849,7 @@ def windows_update(
     clusters: _Names = "",
     time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Berlin.")] = "",
 ) -> None:
-    """Change a window."""
+    """Update a window."""
     given = {
         "schedule": schedule,
         "duration": duration,
@@ -860,7 +861,8 @@ def windows_update(
     changes = {k: v for k, v in given.items() if v}
     if not changes:
         raise Problem(
-            "nothing to change: give --schedule, --duration, --applications, --namespaces, --clusters or --time-zone"
+            "nothing to change: give --schedule, --duration, --applications, --namespaces, "
+            "--clusters or --time-zone"
         )
     change_project(name, lambda spec: _window(spec, number).update(changes))
 

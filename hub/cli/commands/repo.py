@@ -15,7 +15,7 @@ _Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml o
 
 
 def content(file: str) -> str:
-    """Return the text of a file with a secret.
+    """Return the content of a file with a secret.
 
     Raises: Problem.
     """
@@ -26,7 +26,7 @@ def content(file: str) -> str:
 
 
 def secret(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the credentials and options of flags as REST takes them; files are read."""
+    """Return the credentials and options in flags as REST accepts them; files are read."""
     body = {
         "username": given["username"],
         "password": given["password"],
@@ -78,27 +78,55 @@ Proxy = Annotated[str, typer.Option("--proxy", help="Proxy for this repository."
 NoProxy = Annotated[str, typer.Option("--no-proxy", help="Hosts without the proxy.")]
 
 
+_Url = Annotated[str, typer.Argument(metavar="REPOURL", help="URL.")]
+_Type = Annotated[str, typer.Option("--type", help="git, helm or oci.")]
+_Name = Annotated[str, typer.Option("--name", help="Name; Helm repositories need one.")]
+_Project = Annotated[str, typer.Option("--project", help="Project that it belongs to.")]
+_Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-skip-server-verification",
+        "--insecure-ignore-host-key",
+        help="Do not check the server.",
+    ),
+]
+_EnableLfs = Annotated[bool, typer.Option("--enable-lfs", help="Fetch large files.")]
+_Depth = Annotated[int, typer.Option("--depth", help="Commits to fetch; 0 is all.")]
+_Upsert = Annotated[bool, typer.Option("--upsert", help="Update a connected one.")]
+_Azure = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--azure-active-directory-endpoint",
+        "--azure-service-principal-client-id",
+        "--azure-service-principal-client-secret",
+        "--azure-service-principal-tenant-id",
+        help="Not served: give --bearer-token or a password.",
+    ),
+]
+_AzureIdentity = Annotated[bool, typer.Option("--use-azure-workload-identity", help="Not served.")]
+_CacheWarm = Annotated[
+    bool,
+    typer.Option(
+        "--webhook-manifest-cache-warm-disabled",
+        help="Refused: what files did not change is never rendered again.",
+    ),
+]
+
+
 @app.command()
 def add(
-    url: Annotated[str, typer.Argument(metavar="REPOURL", help="URL.")],
-    type_: Annotated[str, typer.Option("--type", help="git, helm or oci.")] = "git",
-    name: Annotated[str, typer.Option("--name", help="Name; Helm repositories need one.")] = "",
-    project: Annotated[str, typer.Option("--project", help="Project that it belongs to.")] = "",
+    url: _Url,
+    type_: _Type = "git",
+    name: _Name = "",
+    project: _Project = "",
     username: User = "",
     password: Password = "",
     bearer_token: Bearer = "",
     ssh_private_key_path: SSHKey = "",
     tls_client_cert_path: TLSCert = "",
     tls_client_cert_key_path: TLSKey = "",
-    insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-skip-server-verification",
-            "--insecure-ignore-host-key",
-            help="Do not check the server.",
-        ),
-    ] = False,
-    enable_lfs: Annotated[bool, typer.Option("--enable-lfs", help="Fetch large files.")] = False,
+    insecure: _Insecure = False,
+    enable_lfs: _EnableLfs = False,
     enable_oci: OCI = False,
     insecure_oci_force_http: HTTP = False,
     github_app_id: AppID = 0,
@@ -109,30 +137,13 @@ def add(
     force_http_basic_auth: Basic = False,
     proxy: Proxy = "",
     no_proxy: NoProxy = "",
-    depth: Annotated[int, typer.Option("--depth", help="Commits to fetch; 0 is all.")] = 0,
-    upsert: Annotated[bool, typer.Option("--upsert", help="Change one that is connected.")] = False,
-    azure: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--azure-active-directory-endpoint",
-            "--azure-service-principal-client-id",
-            "--azure-service-principal-client-secret",
-            "--azure-service-principal-tenant-id",
-            help="Not served: give --bearer-token or a password.",
-        ),
-    ] = None,
-    azure_identity: Annotated[
-        bool, typer.Option("--use-azure-workload-identity", help="Not served.")
-    ] = False,
-    cache_warm: Annotated[
-        bool,
-        typer.Option(
-            "--webhook-manifest-cache-warm-disabled",
-            help="Refused: what files did not change is never rendered again.",
-        ),
-    ] = False,
+    depth: _Depth = 0,
+    upsert: _Upsert = False,
+    azure: _Azure = None,
+    azure_identity: _AzureIdentity = False,
+    cache_warm: _CacheWarm = False,
 ) -> None:
-    """Connect a repository; it is asked first."""
+    """Connect a repository after a connection test."""
     unused.refuse(
         "--webhook-manifest-cache-warm-disabled",
         cache_warm,
@@ -140,7 +151,8 @@ def add(
     )
     if azure or azure_identity:
         raise Problem(
-            "Azure's service principals and workload identities are not served: give --username and --password, a personal access token"
+            "Azure's service principals and workload identities are not served: "
+            "give --username and --password, a personal access token"
         )
     if type_ == "helm" and not name:
         raise Problem("--name is required for a Helm repository")
@@ -166,7 +178,7 @@ def list_(
     refresh: Annotated[str, typer.Option("--refresh", help="hard: ask each one.")] = "",
     project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
 ) -> None:
-    """List repositories with how they answer."""
+    """List repositories with their connection status."""
     hub = Client.from_disk()
     items = hub.get(path("repositories", appProject=project)).get("items") or []
     if refresh == "hard":

@@ -35,7 +35,7 @@ def add(
     no_proxy: repo.NoProxy = "",
     upsert: Annotated[bool, typer.Option("--upsert", help="Change those that are there.")] = False,
 ) -> None:
-    """Store credentials for every repository whose URL begins so."""
+    """Store credentials for all repositories whose URL has a prefix."""
     body = {"url": url, "type": type_, **repo.secret(locals())}
     Client.from_disk().post(path("repocreds", upsert=upsert), body)
     say(f"Repository credentials for '{url}' added")

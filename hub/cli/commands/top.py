@@ -1,4 +1,4 @@
-"""Commands without a group: sign in and out, contexts, versions, manifests of every kind."""
+"""Commands without a group: sign-in, contexts, versions, manifests of any kind."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -19,9 +19,10 @@ app = typer.Typer(
 
 
 def _checked(server: str) -> bool:
-    """Return whether the certificate of a hub is to be left unchecked, after asking about one that is not trusted.
+    """Return whether to skip the check of a hub's certificate.
 
-    Raises: Problem when somebody says no, or nobody can be asked.
+    It asks about a certificate that is not trusted.
+    Raises: Problem when the answer is no, or nobody can be asked.
     """
     import ssl
 
@@ -52,49 +53,60 @@ def _checked(server: str) -> bool:
     return False
 
 
+_Server = Annotated[
+    str,
+    typer.Argument(help="Address of the hub, such as hub.example or http://127.0.0.1:8000."),
+]
+_Username = Annotated[
+    str, typer.Option(help="Account to sign in with; asked for when it is not given.")
+]
+_Password = Annotated[
+    str,
+    typer.Option(help="Password; asked for when it is not given.", envvar="FLOTILLA_PASSWORD"),
+]
+_Name = Annotated[
+    str, typer.Option("--name", help="Name of the context; the hub's address when left out.")
+]
+_Sso = Annotated[bool, typer.Option("--sso", help="Sign in by the browser of this machine.")]
+_SsoPort = Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")]
+_Launch = Annotated[
+    bool,
+    typer.Option(
+        "--sso-launch-browser/--no-sso-launch-browser",
+        help="Open the browser, or only print the address.",
+    ),
+]
+_Device = Annotated[
+    bool, typer.Option("--device", help="Sign in by a browser elsewhere, with a code.")
+]
+_Otp = Annotated[
+    str, typer.Option("--otp", help="One-time code of an account with a second factor.")
+]
+_Callback = Annotated[
+    str,
+    typer.Option(
+        "--callback",
+        help="Host and port that the browser is sent back to; this machine's in any case.",
+    ),
+]
+_SkipTestTls = Annotated[
+    bool, typer.Option("--skip-test-tls", help="Do not check the certificate first.")
+]
+
+
 @app.command()
 def login(
-    server: Annotated[
-        str,
-        typer.Argument(help="Address of the hub, such as hub.example or http://127.0.0.1:8000."),
-    ],
-    username: Annotated[
-        str, typer.Option(help="Account to sign in with; asked for when it is not given.")
-    ] = "",
-    password: Annotated[
-        str,
-        typer.Option(help="Password; asked for when it is not given.", envvar="FLOTILLA_PASSWORD"),
-    ] = "",
-    name: Annotated[
-        str, typer.Option("--name", help="Name of the context; the hub's address when left out.")
-    ] = "",
-    sso: Annotated[
-        bool, typer.Option("--sso", help="Sign in by the browser of this machine.")
-    ] = False,
-    sso_port: Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")] = 0,
-    launch: Annotated[
-        bool,
-        typer.Option(
-            "--sso-launch-browser/--no-sso-launch-browser",
-            help="Open the browser, or only print the address.",
-        ),
-    ] = True,
-    device: Annotated[
-        bool, typer.Option("--device", help="Sign in by a browser elsewhere, with a code.")
-    ] = False,
-    otp: Annotated[
-        str, typer.Option("--otp", help="One-time code of an account with a second factor.")
-    ] = "",
-    callback: Annotated[
-        str,
-        typer.Option(
-            "--callback",
-            help="Host and port that the browser is sent back to; this machine's in any case.",
-        ),
-    ] = "",
-    skip_test_tls: Annotated[
-        bool, typer.Option("--skip-test-tls", help="Do not look at the certificate first.")
-    ] = False,
+    server: _Server,
+    username: _Username = "",
+    password: _Password = "",
+    name: _Name = "",
+    sso: _Sso = False,
+    sso_port: _SsoPort = 0,
+    launch: _Launch = True,
+    device: _Device = False,
+    otp: _Otp = "",
+    callback: _Callback = "",
+    skip_test_tls: _SkipTestTls = False,
 ) -> None:
     """Sign in to a hub and remember the session."""
     from hub.cli import client
@@ -125,7 +137,7 @@ def login(
 def _port(callback: str) -> int:
     """Return the port of host:port.
 
-    Raises: Problem for another host than this machine: a token would go there.
+    Raises: Problem for a host other than this machine: it would receive a token.
     """
     host, _, port = callback.rpartition(":")
     if host not in ("", "localhost", "127.0.0.1") or not port.isdigit():
@@ -143,7 +155,7 @@ def configure(
         ),
     ] = None,
 ) -> None:
-    """Say that questions are left out by -y, for scripts that configure them."""
+    """Explain that -y skips questions, for scripts that configure prompts."""
     unused.note("--prompts-enabled", prompts is not None, "questions are asked at a terminal")
     say("Questions are asked at a terminal, and left out with -y")
 
@@ -154,7 +166,7 @@ def relogin(
     sso_port: Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")] = 0,
     otp: Annotated[str, typer.Option("--otp", help="One-time code.")] = "",
 ) -> None:
-    """Sign in anew where the current context signed in, as the same account."""
+    """Sign in again to the hub of the current context, as the same account."""
     import base64
     import json
 
@@ -185,14 +197,14 @@ def relogin(
 def logout(
     context: Annotated[str, typer.Argument(help="Context; the current one when left out.")] = "",
 ) -> None:
-    """End the session of a context, at the hub too."""
+    """End the session of a context, also at the hub."""
     if context:
         config.FLAGS.context = context
     found = config.current()
     try:
         Client.from_disk().delete("/api/v1/session")
     except Problem as problem:
-        # A session that ended by itself is as good.
+        # A session that has already expired is fine.
         if problem.status != 401:
             raise
     config.forget(found.name, whole=False)
@@ -206,7 +218,7 @@ def context(
     ] = "",
     delete: Annotated[bool, typer.Option("--delete", help="Forget it instead.")] = False,
 ) -> None:
-    """List contexts, or change to another one."""
+    """List contexts, or switch to another one."""
     document = config.load()
     names = [str(c["name"]) for c in document["contexts"]]
     if not name:
@@ -270,7 +282,7 @@ def apply(
         bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")
     ] = False,
 ) -> None:
-    """Create or change Applications, AppProjects and ApplicationSets as manifests say."""
+    """Create or update Applications, AppProjects and ApplicationSets from manifests."""
     from hub.cli import files, installation
 
     hub = Client.from_disk()
@@ -284,7 +296,7 @@ def apply(
 def completion(
     shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")],
 ) -> None:
-    """Print the completion of a shell: source <(flotilla completion bash)."""
+    """Print a shell completion script: source <(flotilla completion bash)."""
     from typer._completion_shared import get_completion_script
 
     if shell not in ("bash", "zsh", "fish"):
