@@ -50,7 +50,7 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--path", "Folder in the repository.", ".path"),
     _flag("--revision", "Branch, tag, commit or chart version.", ".targetRevision"),
     _flag("--helm-chart", "Chart of a Helm repository.", ".chart"),
-    _flag("--tag-prefix", "Only tags that begin so.", ".tagPrefix"),
+    _flag("--tag-prefix", "Only tags with this prefix.", ".tagPrefix"),
     _flag("--ref", "Name by which other sources refer to this one.", ".ref"),
     _flag("--dest-server", "URL of the cluster.", "destination.server"),
     _flag("--dest-name", "Name of the cluster.", "destination.name"),
@@ -68,11 +68,11 @@ FLAGS: tuple[Flag, ...] = (
         switch=True,
     ),
     _flag(
-        "--sync-option", "Such as Prune=false; with ! it is taken out.", special="option", many=True
+        "--sync-option", "Such as Prune=false; a leading ! removes it.", special="option", many=True
     ),
     _flag(
         "--sync-retry-limit",
-        "How often a sync is tried again.",
+        "Number of retries of a sync.",
         "syncPolicy.retry.limit",
         number=True,
     ),
@@ -83,12 +83,14 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _flag(
         "--sync-retry-backoff-factor",
-        "How the wait grows.",
+        "Factor between the waits of retries.",
         "syncPolicy.retry.backoff.factor",
         number=True,
     ),
     _flag(
-        "--sync-retry-backoff-max-duration", "Longest wait.", "syncPolicy.retry.backoff.maxDuration"
+        "--sync-retry-backoff-max-duration",
+        "Longest wait between retries.",
+        "syncPolicy.retry.backoff.maxDuration",
     ),
     _flag(
         "--sync-retry-refresh",
@@ -98,11 +100,11 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _flag(
         "--revision-history-limit",
-        "How many deployments are remembered.",
+        "Number of deployments in the history.",
         "revisionHistoryLimit",
         number=True,
     ),
-    _flag("--env", "Changes nothing: of a tool that is gone.", special="ignored"),
+    _flag("--env", "Changes nothing: its tool does not exist any more.", special="ignored"),
     _flag("--values", "Value file in the repository.", ".helm.valueFiles", many=True),
     _flag("--values-literal-file", "File on this machine with values.", special="literal"),
     _flag("--release-name", "Helm release name.", ".helm.releaseName"),
@@ -115,16 +117,14 @@ FLAGS: tuple[Flag, ...] = (
         ".helm.passCredentials",
         switch=True,
     ),
-    _flag(
-        "--helm-skip-crds", "Leave CustomResourceDefinitions out.", ".helm.skipCrds", switch=True
-    ),
+    _flag("--helm-skip-crds", "Skip CustomResourceDefinitions.", ".helm.skipCrds", switch=True),
     _flag(
         "--helm-skip-schema-validation",
-        "Do not check the values' schema.",
+        "Skip validation of the values' schema.",
         ".helm.skipSchemaValidation",
         switch=True,
     ),
-    _flag("--helm-skip-tests", "Leave tests out.", ".helm.skipTests", switch=True),
+    _flag("--helm-skip-tests", "Skip tests.", ".helm.skipTests", switch=True),
     _flag("--helm-namespace", "Namespace that the chart is rendered for.", ".helm.namespace"),
     _flag(
         "--helm-kube-version", "Kubernetes version to render the chart for.", ".helm.kubeVersion"
@@ -138,7 +138,7 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--helm-version", "Version of Helm.", ".helm.version"),
     _flag(
         "--ignore-missing-value-files",
-        "Value files that are not there are left out.",
+        "Ignore missing value files.",
         ".helm.ignoreMissingValueFiles",
         switch=True,
     ),
@@ -165,25 +165,25 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _flag(
         "--kustomize-label-without-selector",
-        "Labels stay out of selectors.",
+        "Do not add labels to selectors.",
         ".kustomize.labelWithoutSelector",
         switch=True,
     ),
     _flag(
         "--kustomize-label-include-templates",
-        "Labels go into templates.",
+        "Add labels to templates.",
         ".kustomize.labelIncludeTemplates",
         switch=True,
     ),
     _flag(
         "--kustomize-force-common-label",
-        "Labels replace others.",
+        "Overwrite existing labels.",
         ".kustomize.forceCommonLabels",
         switch=True,
     ),
     _flag(
         "--kustomize-force-common-annotation",
-        "Annotations replace others.",
+        "Overwrite existing annotations.",
         ".kustomize.forceCommonAnnotations",
         switch=True,
     ),
@@ -200,16 +200,16 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _flag(
         "--ignore-missing-components",
-        "Components that are not there are left out.",
+        "Ignore missing components.",
         ".kustomize.ignoreMissingComponents",
         switch=True,
     ),
-    _flag("--directory-recurse", "Folders below it too.", ".directory.recurse", switch=True),
-    _flag("--directory-include", "Only files like this.", ".directory.include"),
-    _flag("--directory-exclude", "No files like this.", ".directory.exclude"),
+    _flag("--directory-recurse", "Include subfolders.", ".directory.recurse", switch=True),
+    _flag("--directory-include", "Glob of files to include.", ".directory.include"),
+    _flag("--directory-exclude", "Glob of files to exclude.", ".directory.exclude"),
     _flag(
         "--directory-disable-extension-filter",
-        "Files of every name.",
+        "Include files with any extension.",
         ".directory.disableExtensionFilter",
         switch=True,
     ),
@@ -240,18 +240,18 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--jsonnet-libs", "Folder of Jsonnet libraries.", ".directory.jsonnet.libs", many=True),
     _flag("--config-management-plugin", "Plugin that renders it.", ".plugin.name"),
     _flag("--plugin-env", "name=value for the plugin.", ".plugin.env", special="env", many=True),
-    _flag("--dry-source-repo", "Repository that is hydrated.", "sourceHydrator.drySource.repoURL"),
+    _flag("--dry-source-repo", "Repository to hydrate.", "sourceHydrator.drySource.repoURL"),
     _flag("--dry-source-revision", "Its revision.", "sourceHydrator.drySource.targetRevision"),
     _flag("--dry-source-path", "Its folder.", "sourceHydrator.drySource.path"),
     _flag(
         "--sync-source-branch",
-        "Branch of what was hydrated.",
+        "Branch with the hydrated manifests.",
         "sourceHydrator.syncSource.targetBranch",
     ),
     _flag("--sync-source-path", "Its folder.", "sourceHydrator.syncSource.path"),
     _flag(
         "--hydrate-to-branch",
-        "Branch that is hydrated to.",
+        "Branch that hydration writes to.",
         "sourceHydrator.hydrateTo.targetBranch",
     ),
 )
@@ -265,9 +265,7 @@ UNSET: tuple[Flag, ...] = (
         many=True,
     ),
     _flag("--values", "Value file.", ".helm.valueFiles", many=True),
-    _flag(
-        "--values-literal", "The values that stand in the manifest.", special="values", switch=True
-    ),
+    _flag("--values-literal", "The inline values.", special="values", switch=True),
     _flag("--nameprefix", "Kustomize name prefix.", ".kustomize.namePrefix", switch=True),
     _flag("--namesuffix", "Kustomize name suffix.", ".kustomize.nameSuffix", switch=True),
     _flag("--kustomize-version", "Version of Kustomize.", ".kustomize.version", switch=True),

@@ -31,13 +31,13 @@ def rbac_can(
         str, typer.Option("--policy-file", help="CSV file, or a ConfigMap.")
     ] = "",
     default_role: Annotated[
-        str, typer.Option("--default-role", help="Role that everybody has.")
+        str, typer.Option("--default-role", help="Default role of all accounts.")
     ] = "",
     use_builtin_policy: Annotated[
         bool,
         typer.Option(
             "--use-builtin-policy/--no-use-builtin-policy",
-            help="With role:admin and role:readonly.",
+            help="Include the built-in role:admin and role:readonly.",
         ),
     ] = True,
 ) -> None:
@@ -123,7 +123,7 @@ def import_(
         str, typer.Argument(help="Export of Argo CD or of a hub: a file, or - for standard input.")
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change; store nothing.")
     ] = False,
     prune: Annotated[
         bool,
@@ -135,7 +135,9 @@ def import_(
             ),
         ),
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Also what stays as it is.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also list unchanged objects.")
+    ] = False,
     skip: Annotated[
         str,
         typer.Option(
@@ -146,20 +148,16 @@ def import_(
         bool,
         typer.Option(
             "--stop-operation",
-            help="End the running operation of each application that is changed.",
+            help="Terminate the running operation of each updated application.",
         ),
     ] = False,
     ignore_tracking: Annotated[
         bool,
-        typer.Option(
-            "--ignore-tracking", help="Refused: nothing that runs is marked by an import."
-        ),
+        typer.Option("--ignore-tracking", help="Refused: an import does not mark live resources."),
     ] = False,
     override: Annotated[
         bool,
-        typer.Option(
-            "--override-on-conflict", help="Refused: what the export says is written in any case."
-        ),
+        typer.Option("--override-on-conflict", help="Refused: the export always takes precedence."),
     ] = False,
 ) -> None:
     """Import an Argo CD installation, and list what could not be imported."""

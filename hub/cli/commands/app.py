@@ -37,14 +37,22 @@ __all__ = ["app", "appsync"]
 def list_(
     output: Output = "wide",
     project: Annotated[
-        list[str] | None, typer.Option("--project", "-p", help="Of these projects.")
+        list[str] | None,
+        typer.Option("--project", "-p", help="Only applications of these projects."),
     ] = None,
-    repo: Annotated[str, typer.Option("--repo", "-r", help="With this repository.")] = "",
-    path_: Annotated[str, typer.Option("--path", "-P", help="With this path.")] = "",
-    cluster: Annotated[
-        str, typer.Option("--cluster", "-c", help="On this cluster: name or server.")
+    repo: Annotated[
+        str, typer.Option("--repo", "-r", help="Only applications with this repository.")
     ] = "",
-    selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
+    path_: Annotated[
+        str, typer.Option("--path", "-P", help="Only applications with this path.")
+    ] = "",
+    cluster: Annotated[
+        str,
+        typer.Option("--cluster", "-c", help="Only applications on this cluster: name or server."),
+    ] = "",
+    selector: Annotated[
+        str, typer.Option("--selector", "-l", help="Only applications with these labels.")
+    ] = "",
     namespace: Namespace = "",
 ) -> None:
     """List applications."""
@@ -81,9 +89,9 @@ def get(
         bool, typer.Option("--hard-refresh", help="Refresh without the manifest cache first.")
     ] = False,
     show_operation: Annotated[
-        bool, typer.Option("--show-operation", help="With the last operation.")
+        bool, typer.Option("--show-operation", help="Show the last operation.")
     ] = False,
-    show_params: Annotated[bool, typer.Option("--show-params", help="With parameters.")] = False,
+    show_params: Annotated[bool, typer.Option("--show-params", help="Show parameters.")] = False,
     namespace: Namespace = "",
     source_position: Annotated[
         int, typer.Option("--source-position", help="Only this source, from 1.")
@@ -285,7 +293,7 @@ _WHERE = (
     _SOURCE_NAME,
     _parameter(
         "source_position",
-        Annotated[int, typer.Option("--source-position", help="Which source, from 1.")],
+        Annotated[int, typer.Option("--source-position", help="Position of the source, from 1.")],
         0,
     ),
 )
@@ -306,13 +314,18 @@ _CREATE = (
     ),
     _parameter(
         "upsert",
-        Annotated[bool, typer.Option("--upsert", help="Change an application that exists.")],
+        Annotated[bool, typer.Option("--upsert", help="Update an existing application.")],
         default=False,
     ),
     _VALIDATE,
     _parameter(
         "set_finalizer",
-        Annotated[bool, typer.Option("--set-finalizer", help="A deletion takes what runs along.")],
+        Annotated[
+            bool,
+            typer.Option(
+                "--set-finalizer", help="Delete its resources when the application is deleted."
+            ),
+        ],
         default=False,
     ),
     _parameter(
@@ -325,7 +338,9 @@ _CREATE = (
     ),
     _parameter(
         "output",
-        Annotated[str, typer.Option("--output", "-o", help="json or yaml: print what was made.")],
+        Annotated[
+            str, typer.Option("--output", "-o", help="json or yaml: print the created application.")
+        ],
         "",
     ),
 )
@@ -351,8 +366,10 @@ _command(
 @app.command("remove-source")
 def remove_source(
     name: Name,
-    source_position: Annotated[int, typer.Option("--source-position", help="Which, from 1.")] = 0,
-    source_name: Annotated[str, typer.Option("--source-name", help="Which, by name.")] = "",
+    source_position: Annotated[
+        int, typer.Option("--source-position", help="Position of the source, from 1.")
+    ] = 0,
+    source_name: Annotated[str, typer.Option("--source-name", help="Name of the source.")] = "",
     namespace: Namespace = "",
     validate: Validate = True,
 ) -> None:
@@ -407,14 +424,16 @@ def delete(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")
     ] = None,
     cascade: Annotated[
-        bool, typer.Option("--cascade/--no-cascade", help="With what they run.")
+        bool, typer.Option("--cascade/--no-cascade", help="Also delete their resources.")
     ] = True,
     propagation: Annotated[
         str, typer.Option("--propagation-policy", "-p", help="foreground or background.")
     ] = "foreground",
     yes: Yes = False,
-    wait_: Annotated[bool, typer.Option("--wait", help="Until they are gone.")] = False,
-    selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
+    wait_: Annotated[bool, typer.Option("--wait", help="Wait until they are deleted.")] = False,
+    selector: Annotated[
+        str, typer.Option("--selector", "-l", help="Only applications with these labels.")
+    ] = "",
     namespace: Namespace = "",
 ) -> None:
     """Delete applications, and their resources unless --no-cascade is given."""
@@ -453,9 +472,7 @@ def delete(
 def resources(
     name: Name,
     output: Output = "wide",
-    orphaned: Annotated[
-        bool, typer.Option("--orphaned", help="Only those that are not in Git.")
-    ] = False,
+    orphaned: Annotated[bool, typer.Option("--orphaned", help="Only orphaned resources.")] = False,
     project: Annotated[str, typer.Option("--project", help="Project of the application.")] = "",
     namespace: Namespace = "",
 ) -> None:
@@ -493,7 +510,7 @@ def get_resource(
         typer.Option("--filter-fields", help="Only these dotted fields; may be repeated."),
     ] = None,
     show_managed_fields: Annotated[
-        bool, typer.Option("--show-managed-fields", help="With metadata.managedFields.")
+        bool, typer.Option("--show-managed-fields", help="Include metadata.managedFields.")
     ] = False,
     output: Output = "yaml",
     namespace: Namespace = "",
@@ -535,7 +552,9 @@ def patch_resource(
     patch_type: Annotated[
         str, typer.Option("--patch-type", help="MIME type of the patch.")
     ] = "application/merge-patch+json",
-    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="All matching resources instead of one.")
+    ] = False,
     namespace: Namespace = "",
 ) -> None:
     """Patch a live resource of an application."""
@@ -557,10 +576,16 @@ def delete_resource(
     group: Group = "",
     resource_name: ResourceName = "",
     namespace_: ResourceNamespace = "",
-    force: Annotated[bool, typer.Option("--force", help="Without waiting for its end.")] = False,
-    orphan: Annotated[bool, typer.Option("--orphan", help="Keep what it owns.")] = False,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Also what holds data.")] = False,
-    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete immediately, without a grace period.")
+    ] = False,
+    orphan: Annotated[bool, typer.Option("--orphan", help="Keep its dependents.")] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Also delete resources that hold data.")
+    ] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="All matching resources instead of one.")
+    ] = False,
     namespace: Namespace = "",
 ) -> None:
     """Delete a live resource of an application."""
@@ -611,20 +636,25 @@ def logs(
         str, typer.Option("--name", "--resource-name", help="Name of the resource.")
     ] = "",
     container: Annotated[str, typer.Option("--container", "-c", help="Container.")] = "",
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as lines are written.")
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new lines.")] = False,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="Logs of the previous container.")
     ] = False,
-    previous: Annotated[bool, typer.Option("--previous", help="Before the last restart.")] = False,
-    tail: Annotated[int, typer.Option("--tail", help="At most so many lines.")] = 0,
-    since_seconds: Annotated[int, typer.Option("--since-seconds", help="Not older than this.")] = 0,
+    tail: Annotated[int, typer.Option("--tail", help="Largest number of lines.")] = 0,
+    since_seconds: Annotated[
+        int, typer.Option("--since-seconds", help="Only lines of this many last seconds.")
+    ] = 0,
     until_time: Annotated[
-        str, typer.Option("--until-time", help="Not newer than this, as 2026-01-31T08:00:00Z.")
+        str,
+        typer.Option(
+            "--until-time", help="Only lines until this time, such as 2026-01-31T08:00:00Z."
+        ),
     ] = "",
     filter_: Annotated[
-        str, typer.Option("--filter", help="Only lines with this; with ! in front those without.")
+        str, typer.Option("--filter", help="Only lines with this text; a leading ! inverts it.")
     ] = "",
     match_case: Annotated[
-        bool, typer.Option("--match-case", help="The filter minds upper and lower case.")
+        bool, typer.Option("--match-case", help="The filter is case-sensitive.")
     ] = False,
     namespace: Namespace = "",
 ) -> None:
@@ -738,7 +768,9 @@ def actions_run(
     param: Annotated[
         list[str] | None, typer.Option("--param", help="name=value; may be repeated.")
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="All matching resources instead of one.")
+    ] = False,
     namespace: Namespace = "",
 ) -> None:
     """Run an action on a resource of an application."""

@@ -17,16 +17,18 @@ Namespace = Annotated[
 ]
 Validate = Annotated[
     bool,
-    typer.Option("--validate/--no-validate", help="Check that cluster and sources give manifests."),
+    typer.Option(
+        "--validate/--no-validate", help="Check that the cluster responds and the sources render."
+    ),
 ]
-Output = Annotated[str, typer.Option("--output", "-o", help="Form of the output.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="Output format.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Kind = Annotated[str, typer.Option("--kind", help="Kind of the resource.")]
 Group = Annotated[str, typer.Option("--group", help="API group of the resource.")]
 ResourceName = Annotated[str, typer.Option("--resource-name", help="Name of the resource.")]
 ResourceNamespace = Annotated[str, typer.Option("--namespace", help="Namespace of the resource.")]
 Timeout = Annotated[
-    int, typer.Option("--timeout", help="Seconds to wait at most; 0 waits for ever.")
+    int, typer.Option("--timeout", help="Longest wait in seconds; 0 waits for ever.")
 ]
 Revisions = Annotated[
     list[str] | None,
@@ -51,14 +53,17 @@ Local = Annotated[
     ),
 ]
 LocalRoot = Annotated[
-    str, typer.Option("--local-repo-root", help="Folder that holds all files that it needs.")
+    str, typer.Option("--local-repo-root", help="Folder with all files that the manifests need.")
 ]
 LocalInclude = Annotated[
     list[str] | None,
-    typer.Option("--local-include", help="Only files like this are sent; may be repeated."),
+    typer.Option("--local-include", help="Glob of files to send; may be repeated."),
 ]
 LocalPosition = Annotated[
-    int, typer.Option("--local-position", help="Which source the folder replaces, from 1.")
+    int,
+    typer.Option(
+        "--local-position", help="Position of the source that the folder replaces, from 1."
+    ),
 ]
 
 
@@ -87,7 +92,7 @@ def chosen_names(
         for a in apps.listed(hub, selector=selector, appNamespace=namespace, projects=list(project))
     ]
     if not found:
-        raise Problem("no application fits")
+        raise Problem("no application matches")
     return found
 
 
@@ -105,5 +110,5 @@ def positions(
     known = [s.get("name") for s in apps.sources(apps.get(hub, name, namespace=namespace))]
     for one in names:
         if one not in known:
-            raise Problem(f"--source-names {one}: no source of {name} is called so")
+            raise Problem(f"--source-names {one}: {name} has no source with this name")
     return [known.index(one) + 1 for one in names]

@@ -21,7 +21,7 @@ _OUTPUT = typer.Option("--output", "-o", help="json, yaml or wide.")
 def appset_list(
     project: Annotated[
         list[str] | None,
-        typer.Option("--project", "-p", help="Of these projects only; may be repeated."),
+        typer.Option("--project", "-p", help="Only sets of this project; may be repeated."),
     ] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Labels, such as team=a.")] = "",
     namespace: Annotated[str, _NAMESPACE] = "",
@@ -40,7 +40,7 @@ def appset_list(
 def appset_get(
     name: Annotated[str, _NAME],
     show_params: Annotated[
-        bool, typer.Option("--show-params", help="With the parameters of its template's source.")
+        bool, typer.Option("--show-params", help="Show the parameters of its template's source.")
     ] = False,
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
@@ -58,12 +58,13 @@ def appset_get(
 @app.command("create")
 def appset_create(
     files: Annotated[list[str], _FILES],
-    upsert: Annotated[bool, typer.Option("--upsert", help="Change a set that exists.")] = False,
+    upsert: Annotated[bool, typer.Option("--upsert", help="Update an existing set.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")
+        bool, typer.Option("--dry-run", help="Show what it would generate; store nothing.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Until its applications are made, or it says why not.")
+        bool,
+        typer.Option("--wait", help="Wait until its applications exist, or it reports an error."),
     ] = False,
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
@@ -79,10 +80,10 @@ def appset_create(
 def appset_update(
     files: Annotated[list[str], _FILES],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")
+        bool, typer.Option("--dry-run", help="Show what it would generate; store nothing.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Until its applications are as it says.")
+        bool, typer.Option("--wait", help="Wait until its applications are up to date.")
     ] = False,
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
@@ -134,11 +135,11 @@ def _save(
 def appset_delete(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sets, or namespace/set.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Until they are gone.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until they are deleted.")] = False,
     cascade: Annotated[
         bool,
         typer.Option(
-            "--cascade/--no-cascade", help="Delete the applications too, and what they run."
+            "--cascade/--no-cascade", help="Also delete the applications and their resources."
         ),
     ] = True,
     namespace: Annotated[str, _NAMESPACE] = "",
@@ -186,7 +187,7 @@ def appset_preview(
     file: Annotated[str, typer.Argument(help="Manifest.")],
     diff: Annotated[
         bool,
-        typer.Option("--diff/--no-diff", help="With the difference of each changed application."),
+        typer.Option("--diff/--no-diff", help="Show the difference of each changed application."),
     ] = True,
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:
@@ -244,11 +245,11 @@ def appset_set_secret(
         list[str],
         typer.Option(
             "--server",
-            help="Where it may be sent, such as https://api.github.com; may be repeated.",
+            help="Server that may receive it, such as https://api.github.com; may be repeated.",
         ),
     ],
     project: Annotated[
-        str, typer.Option("--project", "-p", help="Whose sets may use it; all when left out.")
+        str, typer.Option("--project", "-p", help="Project whose sets may use it; by default all.")
     ] = "",
     key: Annotated[str, typer.Option("--key", help="Name of the value.")] = "token",
     namespace: Annotated[str, _NAMESPACE] = "",

@@ -22,9 +22,7 @@ def audit_verify(
     ] = "",
     key: Annotated[
         str,
-        typer.Option(
-            "--key", help="Public key (PEM) of the hub; without it the export's own is used."
-        ),
+        typer.Option("--key", help="Public key (PEM) of the hub; by default the export's own."),
     ] = "",
 ) -> None:
     """Verify an export without a hub.
@@ -61,7 +59,7 @@ _FILTERS = typer.Option(
 def audit_list(
     words: Annotated[list[str] | None, typer.Argument(help="Words that must occur.")] = None,
     filters: Annotated[list[str] | None, _FILTERS] = None,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many events.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", help="Largest number of events.")] = 50,
     output: Annotated[str, typer.Option("--output", "-o", help="wide or json.")] = "wide",
 ) -> None:
     """List events, newest first."""

@@ -18,7 +18,7 @@ app = typer.Typer(help="Known hosts.", no_args_is_help=True)
 def list_(
     cert_type: Annotated[str, typer.Option("--cert-type", help="ssh or https.")] = "",
     hostname_pattern: Annotated[
-        str, typer.Option("--hostname-pattern", help="Hosts like this.")
+        str, typer.Option("--hostname-pattern", help="Pattern of hosts.")
     ] = "",
     sort: Annotated[str, typer.Option("--sort", help="hostname or type.")] = "",
     output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide",
@@ -47,12 +47,12 @@ def list_(
 @app.command("add-ssh")
 def add_ssh(
     source: Annotated[
-        str, typer.Option("--from", help="File as ssh-keyscan writes it; - for standard input.")
+        str, typer.Option("--from", help="File in the format of ssh-keyscan; - for standard input.")
     ] = "-",
     batch: Annotated[
-        bool, typer.Option("--batch", help="All lines of the file, as is meant.")
+        bool, typer.Option("--batch", help="Add all lines of the file, which is the default.")
     ] = False,
-    upsert: Annotated[bool, typer.Option("--upsert", help="Also what is known already.")] = False,
+    upsert: Annotated[bool, typer.Option("--upsert", help="Replace known keys.")] = False,
 ) -> None:
     """Add SSH hosts."""
     lines = [s for s in files.text_of(source).splitlines() if s.strip() and s.strip()[0] != "#"]
@@ -88,7 +88,7 @@ def add_tls(
         ),
     ] = "-",
     upsert: Annotated[
-        bool, typer.Option("--upsert", help="Replace what the host is known by.")
+        bool, typer.Option("--upsert", help="Replace the host's certificates.")
     ] = False,
 ) -> None:
     """Add the certificates that must sign a repository server's certificate."""

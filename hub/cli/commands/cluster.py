@@ -73,13 +73,13 @@ _Project = Annotated[str, typer.Option("--project", help="Project that the clust
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 _InCluster = Annotated[
     bool,
-    typer.Option("--in-cluster", help="The cluster that the hub runs in, by its address there."),
+    typer.Option("--in-cluster", help="The hub's own cluster, by its internal address."),
 ]
 _ClusterEndpoint = Annotated[
     str,
     typer.Option(
         "--cluster-endpoint",
-        help="kubeconfig, kube-public or internal: which address the hub uses.",
+        help="Source of the cluster's address: kubeconfig, kube-public or internal.",
     ),
 ]
 _Shard = Annotated[int, typer.Option("--shard", help="Refused: any watcher serves any cluster.")]
@@ -87,7 +87,7 @@ _DisableCompression = Annotated[
     bool,
     typer.Option(
         "--disable-compression",
-        help="Refused: answers are compressed where the cluster does it.",
+        help="Refused: the cluster decides whether responses are compressed.",
     ),
 ]
 
@@ -144,7 +144,7 @@ def _refuse_unserved(
     unused.refuse(
         "--disable-compression",
         disable_compression,
-        "answers are compressed where the cluster does it",
+        "the cluster decides whether responses are compressed",
     )
     if programs:
         raise Problem(

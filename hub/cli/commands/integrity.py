@@ -10,9 +10,9 @@ from hub.cli.problem import Problem
 from hub.cli.projects import Spec, change, read
 from hub.cli.show import printed, table
 
-app = typer.Typer(help="Signatures that sources must have.", no_args_is_help=True)
-git_app = typer.Typer(help="Of Git repositories.", no_args_is_help=True)
-policies_app = typer.Typer(help="Policies: which repositories, which keys.", no_args_is_help=True)
+app = typer.Typer(help="Required signatures of sources.", no_args_is_help=True)
+git_app = typer.Typer(help="Git repositories.", no_args_is_help=True)
+policies_app = typer.Typer(help="Policies: repositories and their keys.", no_args_is_help=True)
 app.add_typer(git_app, name="git")
 git_app.add_typer(policies_app, name="policies")
 
@@ -21,7 +21,7 @@ Number = Annotated[int, typer.Argument(metavar="ID", help="Number that `list` sh
 Repos = Annotated[
     list[str] | None,
     typer.Option(
-        "--repo-url", help="Repositories like this, ! before it for all but those; may be repeated."
+        "--repo-url", help="Glob of repositories; a leading ! excludes them; may be repeated."
     ),
 ]
 Mode = Annotated[str, typer.Option("--gpg-mode", help="none, head or strict.")]

@@ -8,7 +8,7 @@ from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, say, table
 
 app = typer.Typer(
-    help="What health, ignore and action scripts make of a resource.", no_args_is_help=True
+    help="Test health, ignore and action scripts on a resource.", no_args_is_help=True
 )
 Settings = Annotated[str, typer.Option("--argocd-cm-path", help="File with the ConfigMap.")]
 Resource = Annotated[

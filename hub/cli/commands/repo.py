@@ -52,28 +52,43 @@ def secret(given: dict[str, Any]) -> dict[str, Any]:
 
 User = Annotated[str, typer.Option("--username", help="User name.")]
 Password = Annotated[
-    str, typer.Option("--password", help="Password or token; asked for with a user name.")
+    str,
+    typer.Option(
+        "--password", help="Password or token; prompted for when only a user name is given."
+    ),
 ]
 Bearer = Annotated[str, typer.Option("--bearer-token", help="Bearer token.")]
-SSHKey = Annotated[str, typer.Option("--ssh-private-key-path", help="File of an SSH key.")]
-TLSCert = Annotated[
-    str, typer.Option("--tls-client-cert-path", help="File of a client certificate.")
+SSHKey = Annotated[
+    str, typer.Option("--ssh-private-key-path", help="File with an SSH private key.")
 ]
-TLSKey = Annotated[str, typer.Option("--tls-client-cert-key-path", help="File of its key.")]
+TLSCert = Annotated[
+    str, typer.Option("--tls-client-cert-path", help="File with a client certificate.")
+]
+TLSKey = Annotated[
+    str, typer.Option("--tls-client-cert-key-path", help="File with its private key.")
+]
 AppID = Annotated[int, typer.Option("--github-app-id", help="Id of a GitHub App.")]
 AppInstallation = Annotated[
     int, typer.Option("--github-app-installation-id", help="Its installation.")
 ]
-AppKey = Annotated[str, typer.Option("--github-app-private-key-path", help="File of its key.")]
+AppKey = Annotated[
+    str, typer.Option("--github-app-private-key-path", help="File with its private key.")
+]
 AppURL = Annotated[
-    str, typer.Option("--github-app-enterprise-base-url", help="API of a GitHub of your own.")
+    str,
+    typer.Option("--github-app-enterprise-base-url", help="API URL of a GitHub Enterprise server."),
 ]
 GCPKey = Annotated[
-    str, typer.Option("--gcp-service-account-key-path", help="File of a Google service account.")
+    str,
+    typer.Option("--gcp-service-account-key-path", help="File with a Google service account key."),
 ]
-OCI = Annotated[bool, typer.Option("--enable-oci", help="Helm charts by OCI.")]
-Basic = Annotated[bool, typer.Option("--force-http-basic-auth", help="Send the password unasked.")]
-HTTP = Annotated[bool, typer.Option("--insecure-oci-force-http", help="The registry speaks HTTP.")]
+OCI = Annotated[bool, typer.Option("--enable-oci", help="Helm charts from an OCI registry.")]
+Basic = Annotated[
+    bool, typer.Option("--force-http-basic-auth", help="Send the password without a challenge.")
+]
+HTTP = Annotated[
+    bool, typer.Option("--insecure-oci-force-http", help="Connect to the registry by HTTP.")
+]
 Proxy = Annotated[str, typer.Option("--proxy", help="Proxy for this repository.")]
 NoProxy = Annotated[str, typer.Option("--no-proxy", help="Hosts without the proxy.")]
 
@@ -81,16 +96,16 @@ NoProxy = Annotated[str, typer.Option("--no-proxy", help="Hosts without the prox
 _Url = Annotated[str, typer.Argument(metavar="REPOURL", help="URL.")]
 _Type = Annotated[str, typer.Option("--type", help="git, helm or oci.")]
 _Name = Annotated[str, typer.Option("--name", help="Name; Helm repositories need one.")]
-_Project = Annotated[str, typer.Option("--project", help="Project that it belongs to.")]
+_Project = Annotated[str, typer.Option("--project", help="Project that the repository belongs to.")]
 _Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure-skip-server-verification",
         "--insecure-ignore-host-key",
-        help="Do not check the server.",
+        help="Do not verify the server's certificate or host key.",
     ),
 ]
-_EnableLfs = Annotated[bool, typer.Option("--enable-lfs", help="Fetch large files.")]
+_EnableLfs = Annotated[bool, typer.Option("--enable-lfs", help="Fetch Git LFS files.")]
 _Depth = Annotated[int, typer.Option("--depth", help="Commits to fetch; 0 is all.")]
 _Upsert = Annotated[bool, typer.Option("--upsert", help="Update a connected one.")]
 _Azure = Annotated[
@@ -108,7 +123,7 @@ _CacheWarm = Annotated[
     bool,
     typer.Option(
         "--webhook-manifest-cache-warm-disabled",
-        help="Refused: what files did not change is never rendered again.",
+        help="Refused: unchanged files are never rendered again.",
     ),
 ]
 
@@ -147,7 +162,7 @@ def add(
     unused.refuse(
         "--webhook-manifest-cache-warm-disabled",
         cache_warm,
-        "what files did not change is never rendered again",
+        "unchanged files are never rendered again",
     )
     if azure or azure_identity:
         raise Problem(
@@ -175,8 +190,8 @@ def add(
 @app.command("list")
 def list_(
     output: _Output = "wide",
-    refresh: Annotated[str, typer.Option("--refresh", help="hard: ask each one.")] = "",
-    project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
+    refresh: Annotated[str, typer.Option("--refresh", help="hard: connect to each one.")] = "",
+    project: Annotated[str, typer.Option("--project", help="Only those of this project.")] = "",
 ) -> None:
     """List repositories with their connection status."""
     hub = Client.from_disk()
@@ -223,8 +238,8 @@ def _row(item: dict[str, Any]) -> list[str]:
 def get(
     url: Annotated[str, typer.Argument(metavar="REPOURL", help="URL.")],
     output: _Output = "wide",
-    refresh: Annotated[str, typer.Option("--refresh", help="hard: ask it.")] = "",
-    project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
+    refresh: Annotated[str, typer.Option("--refresh", help="hard: connect to it.")] = "",
+    project: Annotated[str, typer.Option("--project", help="Only those of this project.")] = "",
 ) -> None:
     """Show a repository."""
     item = Client.from_disk().get(
@@ -251,7 +266,7 @@ def get(
 @app.command()
 def rm(
     urls: Annotated[list[str], typer.Argument(metavar="REPOURL...", help="URLs.")],
-    project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
+    project: Annotated[str, typer.Option("--project", help="Only those of this project.")] = "",
 ) -> None:
     """Disconnect repositories."""
     hub = Client.from_disk()

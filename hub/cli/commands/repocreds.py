@@ -33,7 +33,7 @@ def add(
     force_http_basic_auth: repo.Basic = False,
     proxy: repo.Proxy = "",
     no_proxy: repo.NoProxy = "",
-    upsert: Annotated[bool, typer.Option("--upsert", help="Change those that are there.")] = False,
+    upsert: Annotated[bool, typer.Option("--upsert", help="Update existing ones.")] = False,
 ) -> None:
     """Store credentials for all repositories whose URL has a prefix."""
     body = {"url": url, "type": type_, **repo.secret(locals())}

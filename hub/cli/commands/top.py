@@ -11,7 +11,7 @@ from hub.cli.problem import Problem
 from hub.cli.show import printed, say, table
 
 app = typer.Typer(
-    help="Flotilla: Git says what should run, many Kubernetes clusters run it.",
+    help="Flotilla: GitOps for many Kubernetes clusters.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,18 +57,16 @@ _Server = Annotated[
     str,
     typer.Argument(help="Address of the hub, such as hub.example or http://127.0.0.1:8000."),
 ]
-_Username = Annotated[
-    str, typer.Option(help="Account to sign in with; asked for when it is not given.")
-]
+_Username = Annotated[str, typer.Option(help="Account to sign in with; prompted for by default.")]
 _Password = Annotated[
     str,
-    typer.Option(help="Password; asked for when it is not given.", envvar="FLOTILLA_PASSWORD"),
+    typer.Option(help="Password; prompted for by default.", envvar="FLOTILLA_PASSWORD"),
 ]
 _Name = Annotated[
-    str, typer.Option("--name", help="Name of the context; the hub's address when left out.")
+    str, typer.Option("--name", help="Name of the context; by default the hub's address.")
 ]
-_Sso = Annotated[bool, typer.Option("--sso", help="Sign in by the browser of this machine.")]
-_SsoPort = Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")]
+_Sso = Annotated[bool, typer.Option("--sso", help="Sign in with the browser of this machine.")]
+_SsoPort = Annotated[int, typer.Option("--sso-port", help="Local port for the browser's redirect.")]
 _Launch = Annotated[
     bool,
     typer.Option(
@@ -77,16 +75,16 @@ _Launch = Annotated[
     ),
 ]
 _Device = Annotated[
-    bool, typer.Option("--device", help="Sign in by a browser elsewhere, with a code.")
+    bool, typer.Option("--device", help="Sign in with a code in a browser on another device.")
 ]
 _Otp = Annotated[
-    str, typer.Option("--otp", help="One-time code of an account with a second factor.")
+    str, typer.Option("--otp", help="One-time code, for an account with a second factor.")
 ]
 _Callback = Annotated[
     str,
     typer.Option(
         "--callback",
-        help="Host and port that the browser is sent back to; this machine's in any case.",
+        help="Local host and port for the browser's redirect.",
     ),
 ]
 _SkipTestTls = Annotated[
@@ -151,7 +149,7 @@ def configure(
         bool | None,
         typer.Option(
             "--prompts-enabled/--no-prompts-enabled",
-            help="Changes nothing: -y leaves questions out.",
+            help="Changes nothing: -y skips prompts.",
         ),
     ] = None,
 ) -> None:
@@ -163,7 +161,9 @@ def configure(
 @app.command()
 def relogin(
     password: Annotated[str, typer.Option(help="Password.", envvar="FLOTILLA_PASSWORD")] = "",
-    sso_port: Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")] = 0,
+    sso_port: Annotated[
+        int, typer.Option("--sso-port", help="Local port for the browser's redirect.")
+    ] = 0,
     otp: Annotated[str, typer.Option("--otp", help="One-time code.")] = "",
 ) -> None:
     """Sign in again to the hub of the current context, as the same account."""
@@ -195,7 +195,7 @@ def relogin(
 
 @app.command()
 def logout(
-    context: Annotated[str, typer.Argument(help="Context; the current one when left out.")] = "",
+    context: Annotated[str, typer.Argument(help="Context; by default the current one.")] = "",
 ) -> None:
     """End the session of a context, also at the hub."""
     if context:
@@ -213,10 +213,8 @@ def logout(
 
 @app.command()
 def context(
-    name: Annotated[
-        str, typer.Argument(help="Context to use from now on; - is the one before.")
-    ] = "",
-    delete: Annotated[bool, typer.Option("--delete", help="Forget it instead.")] = False,
+    name: Annotated[str, typer.Argument(help="Context to switch to; - is the previous one.")] = "",
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it instead.")] = False,
 ) -> None:
     """List contexts, or switch to another one."""
     document = config.load()
@@ -248,7 +246,9 @@ def context(
 
 @app.command()
 def version(
-    client_only: Annotated[bool, typer.Option("--client", help="Only this program's.")] = False,
+    client_only: Annotated[
+        bool, typer.Option("--client", help="Only the version of this program.")
+    ] = False,
     short: Annotated[bool, typer.Option("--short", help="Only the numbers.")] = False,
     output: Annotated[str, typer.Option("--output", "-o", help="json or yaml.")] = "wide",
 ) -> None:
@@ -279,7 +279,7 @@ def apply(
         typer.Option("--filename", "-f", help="File, folder, URL, or -; may be repeated."),
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change; store nothing.")
     ] = False,
 ) -> None:
     """Create or update Applications, AppProjects and ApplicationSets from manifests."""
