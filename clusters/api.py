@@ -277,7 +277,7 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     with transaction.atomic():
         row = existing or draft
         if not row.lock() and existing is not None:
-            raise NotFound(f"cluster {existing.server} was removed meanwhile: add it anew")
+            raise NotFound(f"cluster {existing.server} was removed meanwhile: register it again")
         if existing is not None:
             for field in _WRITTEN:
                 setattr(existing, field, getattr(draft, field))

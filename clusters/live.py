@@ -84,7 +84,7 @@ def fetched(manifest: Manifest, found: Manifest | None, cluster: str) -> Seen:
     whole = {**found, "apiVersion": manifest["apiVersion"], "kind": manifest["kind"]}
     if resource_key(whole) != resource_key(manifest):
         raise RetryLater(
-            "BadAnswer", f"cluster {cluster}: it answers with another object than was asked for"
+            "BadAnswer", f"cluster {cluster}: it returned another object than the requested one"
         )
     return Seen(whole, is_whole=True, fetched=room_of(orjson.dumps(whole)))
 

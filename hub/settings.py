@@ -100,7 +100,7 @@ def one_of_each(providers: list[Any]) -> list[Any]:
         name = "entityID" if kind == "saml" else "issuer"
         issuer = str(entry["config"].get(name) or "").rstrip("/")
         if slug in ids:
-            raise ImproperlyConfigured(f"HUB_SSO_PROVIDERS: the id {slug!r} is there twice")
+            raise ImproperlyConfigured(f"HUB_SSO_PROVIDERS: the id {slug!r} is used twice")
         if issuer in issuers and "saml" in (kind, issuers[issuer]):
             raise ImproperlyConfigured(
                 f"HUB_SSO_PROVIDERS: config.{name} of {slug!r} is that of another entry, "

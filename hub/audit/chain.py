@@ -270,7 +270,7 @@ def _explained(last: int) -> Iterator[dict[str, Any]]:
     removed = expired_before()
     for row in rows(1, last):
         if row.get("expired") and row["sequence"] > removed:
-            yield {**row, "event": {"missing": "no event of retention says that it may be gone"}}
+            yield {**row, "event": {"missing": "no event of retention explains that it is missing"}}
         else:
             yield row
 

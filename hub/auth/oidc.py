@@ -279,7 +279,7 @@ def verify_id_token(provider: Provider, token: str, *, nonce: str | None) -> dic
         raise SignInError(f"{provider.slug}: the ID token is not accepted: {error}") from error
     several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
     if (several or "azp" in claims) and claims.get("azp") not in (config["clientID"], *audiences):
-        raise SignInError(f"{provider.slug}: the ID token was made for another client (azp)")
+        raise SignInError(f"{provider.slug}: the ID token was issued for another client (azp)")
     if nonce is not None and not hmac.compare_digest(
         str(claims.get("nonce", "")).encode(), nonce.encode()
     ):

@@ -85,7 +85,7 @@ def check_proof(provider: Provider, auth: Any) -> None:
     _check_audience(provider, found[0])
     _check_confirmation(provider, found[0], here, root.get("InResponseTo"))
     if root.get("Destination") not in (None, here):
-        raise SignInError(f"{provider.slug}: the answer was made for {root.get('Destination')!r}")
+        raise SignInError(f"{provider.slug}: the answer was issued for {root.get('Destination')!r}")
     _use_up(provider, "assertion", str(found[0].get("ID")), _end_of(auth))
 
 

@@ -124,7 +124,7 @@ KUBE_REQUESTS = Counter(
 )
 DRY_RUNS = Counter(
     "flotilla_dry_runs_total",
-    "Dry runs that comparisons and syncs asked API servers for.",
+    "Dry runs of comparisons and syncs on API servers.",
     ["server", "reason"],
 )
 DRY_RUN_CACHE = Counter(

@@ -365,7 +365,7 @@ def apply(
         if value is None or (flag.many and not value):
             continue
         if flag.special == "ignored":
-            unused.note(flag.names[0], True, "the tool that it was for is gone")
+            unused.note(flag.names[0], True, "the tool that it was for does not exist any more")
             continue
         about_source = flag.to.startswith(".") or flag.special not in (
             "",

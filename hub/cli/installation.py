@@ -396,7 +396,7 @@ class Writer:
                 "identity provider oidc",
                 "kept back",
                 (
-                    f"its secret stands in {secret}: register it in Settings, Sign-in, "
+                    f"its secret is in {secret}: register it in Settings, Sign-in, "
                     f"with issuer {config.get('issuer')}"
                 ),
             )

@@ -123,7 +123,7 @@ def begin(caller: Caller, key: str, method: str, path: str, body: bytes) -> Clai
         raise Conflict(
             f"a request with this Idempotency-Key has run since "
             f"{found.at:%Y-%m-%dT%H:%M:%SZ} and has no answer yet; "
-            "look whether its change was made, and send another change with a new key"
+            "check whether its change was made, and send another change with a new key"
         )
     return Again(found.status, str(found.answer["body"]).encode(), found.answer["allowed"])
 

@@ -36,7 +36,7 @@ _ERRORS = {
     "404": "It is not there.",
     "405": "The path does not take this method.",
     "409": "It contradicts what is stored or running.",
-    "410": "The version to go on from is no longer known: begin anew.",
+    "410": "The version to resume from has expired: start again with a list.",
     "413": "The body is too large.",
     "415": "The body must be application/json.",
     "429": "Too many requests.",

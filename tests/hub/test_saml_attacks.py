@@ -453,7 +453,7 @@ def entry(name, kind="saml", **config):
     [
         (entry("second", entityID=ENTITY + "/"), "entityID of 'second' is that of another"),
         (entry("second", "oidc", issuer=ENTITY), "issuer of 'second' is that of another"),
-        (entry("first", entityID="https://other.example"), "'first' is there twice"),
+        (entry("first", entityID="https://other.example"), "'first' is used twice"),
     ],
 )
 def test_the_environment_has_one_certificate_for_an_issuer(second, words):

@@ -105,7 +105,7 @@ class _Backend(httpcore.NetworkBackend):
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.NetworkStream:
         del path, timeout, socket_options
-        raise httpcore.ConnectError("sockets of this machine are not asked")
+        raise httpcore.ConnectError("sockets of this machine are not allowed")
 
 
 class _Transport(httpx.HTTPTransport):

@@ -285,7 +285,7 @@ _Health = Annotated[bool, typer.Option("--health", help="Until Healthy.")]
 _Operation = Annotated[bool, typer.Option("--operation", help="Until no operation runs.")]
 _Suspended = Annotated[bool, typer.Option("--suspended", help="Until Suspended.")]
 _Degraded = Annotated[bool, typer.Option("--degraded", help="Until Degraded.")]
-_Delete = Annotated[bool, typer.Option("--delete", help="Until it is gone.")]
+_Delete = Annotated[bool, typer.Option("--delete", help="Until it is deleted.")]
 _Hydrated = Annotated[
     bool,
     typer.Option(

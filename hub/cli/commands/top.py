@@ -154,8 +154,8 @@ def configure(
     ] = None,
 ) -> None:
     """Explain that -y skips questions, for scripts that configure prompts."""
-    unused.note("--prompts-enabled", prompts is not None, "questions are asked at a terminal")
-    say("Questions are asked at a terminal, and left out with -y")
+    unused.note("--prompts-enabled", prompts is not None, "commands prompt only at a terminal")
+    say("Commands prompt only at a terminal, and skip prompts with -y")
 
 
 @app.command()
