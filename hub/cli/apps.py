@@ -13,8 +13,8 @@ from typing import Any
 
 from hub.cli.client import Client, path
 from hub.cli.names import qualified as qualified_name
+from hub.cli.output import as_yaml, facts, say, table
 from hub.cli.problem import Problem
-from hub.cli.show import as_yaml, facts, say, table
 from hub.engine import line_diff
 from hub.engine.deletion_guard import needs_confirmation
 

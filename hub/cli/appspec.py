@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hub.cli import unused
+from hub.cli import unsupported
 from hub.cli.problem import Problem
 
 Spec = dict[str, Any]
@@ -365,7 +365,9 @@ def apply(
         if value is None or (flag.many and not value):
             continue
         if flag.special == "ignored":
-            unused.note(flag.names[0], True, "the tool that it was for does not exist any more")
+            unsupported.note(
+                flag.names[0], True, "the tool that it was for does not exist any more"
+            )
             continue
         about_source = flag.to.startswith(".") or flag.special not in (
             "",

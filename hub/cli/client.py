@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from hub.cli import config
+from hub.cli.output import table
 from hub.cli.problem import Problem
-from hub.cli.show import table
 
 if TYPE_CHECKING:
     import ssl

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from hub.cli.output import as_yaml
 from hub.cli.problem import Problem
-from hub.cli.show import as_yaml
 
 PREFIX = "resource.customizations."
 _SWITCHES = {

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hub.cli.output import as_yaml
 from hub.cli.problem import Problem
-from hub.cli.show import as_yaml
 
 
 def text_of(file: str) -> str:

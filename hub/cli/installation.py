@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hub.cli import configmaps, extras
+from hub.cli import configmaps, hub_objects
 from hub.cli.client import Client, path
+from hub.cli.output import say
 from hub.cli.problem import Problem
-from hub.cli.show import say
 
 Document = dict[str, Any]
 API = "argoproj.io/v1alpha1"
@@ -313,10 +313,10 @@ class Writer:
                 self.line(
                     f"ConfigMap {name} {key}", "kept back", "the hub sends no notifications yet"
                 )
-        elif name == extras.NAME:
-            extras.take(self, data)
-        elif extras.GENERATOR in (document["metadata"].get("labels") or {}):
-            extras.take_config_map(self, document, name)
+        elif name == hub_objects.NAME:
+            hub_objects.take(self, data)
+        elif hub_objects.GENERATOR in (document["metadata"].get("labels") or {}):
+            hub_objects.take_config_map(self, document, name)
         else:
             self.line(
                 f"ConfigMap {name}",
@@ -470,8 +470,8 @@ class Writer:
             self._cluster(document, data, keep=keep)
         elif kind in ("repository", "repo-creds"):
             self._repository(data, template=kind == "repo-creds", keep=keep)
-        elif kind == extras.GENERATOR_SECRET:
-            extras.take_secret(self, document, name)
+        elif kind == hub_objects.GENERATOR_SECRET:
+            hub_objects.take_secret(self, document, name)
         elif name == "argocd-secret":
             for key in data:
                 note = "sessions and passwords of another server do not count here"
@@ -650,7 +650,7 @@ def _metadata(document: Mapping[str, Any]) -> dict[str, Any]:
 def export(hub: Client) -> list[Document]:
     """Return everything that the hub keeps, in Argo CD's form and order, without credentials."""
     settings = {n: hub.get(path("flotilla", "settings", n))["value"] for n in SETTINGS}
-    if not extras.is_banner(settings["notices"] or []):
+    if not hub_objects.is_banner(settings["notices"] or []):
         settings["notices"] = []  # all notices are in the hub's own ConfigMap
     accounts = hub.get(path("account")).get("items") or []
     rbac = hub.get(path("flotilla", "rbac")).get("data") or {}
@@ -671,7 +671,7 @@ def export(hub: Client) -> list[Document]:
     )
     documents.append(_map("argocd-tls-certs-cm", known.get("certificates") or {}))
     documents.append(_map("argocd-gpg-keys-cm", {k["keyID"]: k.get("keyData", "") for k in keys}))
-    documents += [_map(extras.NAME, extras.data_of(hub)), *extras.config_maps(hub)]
+    documents += [_map(hub_objects.NAME, hub_objects.data_of(hub)), *hub_objects.config_maps(hub)]
     documents += [
         _cluster_secret(c)
         for c in hub.get(path("clusters"))["items"]
@@ -684,7 +684,7 @@ def export(hub: Client) -> list[Document]:
     documents += [
         _repository_secret(r, "repo-creds") for r in hub.get(path("repocreds")).get("items") or []
     ]
-    documents += extras.secrets(hub)
+    documents += hub_objects.secrets(hub)
     for kind, where in (
         ("AppProject", "projects"),
         ("Application", "applications"),

@@ -135,24 +135,24 @@ def _remember(name: str, value: str) -> None:
 
 def build(wanted: str = "") -> typer.Typer:
     """Return the command with one group loaded, or with all of them (`*`) for completion."""
-    from hub.cli.commands import top
+    from hub.cli.commands import root
 
     for name, text in GROUPS.items():
         if wanted in (name, "*"):
-            top.app.add_typer(importlib.import_module(f"hub.cli.commands.{name}").app, name=name)
+            root.app.add_typer(importlib.import_module(f"hub.cli.commands.{name}").app, name=name)
         else:
             # Only its name and help are needed: nothing of it is loaded.
             empty = typer.Typer(help=text, no_args_is_help=True)
             empty.callback()(_nothing)
-            top.app.add_typer(empty, name=name, help=text)
-    return top.app
+            root.app.add_typer(empty, name=name, help=text)
+    return root.app
 
 
 def _plugin(name: str, arguments: Sequence[str]) -> None:
     """Run the plugin flotilla-NAME from the PATH, if there is no such command."""
-    from hub.cli.commands import top
+    from hub.cli.commands import root
 
-    own = {c.name or getattr(c.callback, "__name__", "") for c in top.app.registered_commands}
+    own = {c.name or getattr(c.callback, "__name__", "") for c in root.app.registered_commands}
     if not name or name in GROUPS or name in own or not name.replace("-", "").isalnum():
         return
     program = shutil.which(f"flotilla-{name}")

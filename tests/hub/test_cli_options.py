@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 import hub.cli
-from hub.cli import appspec, projectspec, unused
+from hub.cli import appspec, projectspec, unsupported
 from hub.cli.main import build
 from hub.cli.problem import Problem
 
@@ -122,8 +122,8 @@ def test_what_is_not_served_is_refused_in_one_sentence(line):
 
 
 def test_a_note_is_one_line_and_only_where_the_option_was_given(capsys):
-    unused.note("--x", None, "it is so anyway")
-    unused.note("--y", 1, "it is so anyway")
+    unsupported.note("--x", None, "it is so anyway")
+    unsupported.note("--y", 1, "it is so anyway")
 
     assert capsys.readouterr().err == "flotilla: --y changes nothing: it is so anyway\n"
 

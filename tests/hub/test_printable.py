@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hub.base.logs import TextFormatter
-from hub.cli import show
+from hub.cli import output
 
 FORGED = "admin\n12:00:00 INFO    the trail is intact\x1b[2J\x1b[1A\r\x9b2K\u202e\x07"
 
@@ -40,7 +40,7 @@ def test_a_traceback_keeps_its_lines_and_nothing_else():
 
 @pytest.mark.parametrize(
     "write",
-    [lambda: show.table(["A", "B"], [[FORGED, "é"], ["b", None]]), lambda: show.say(FORGED)],
+    [lambda: output.table(["A", "B"], [[FORGED, "é"], ["b", None]]), lambda: output.say(FORGED)],
     ids=["table", "line"],
 )
 def test_the_command_line_moves_no_cursor(capsys, write):
@@ -50,5 +50,5 @@ def test_the_command_line_moves_no_cursor(capsys, write):
 
 
 def test_a_table_has_a_line_for_each_row(capsys):
-    show.table(["ACTOR"], [[FORGED], ["b"]])
+    output.table(["ACTOR"], [[FORGED], ["b"]])
     assert len(capsys.readouterr().out.splitlines()) == 3

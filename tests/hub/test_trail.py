@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from hub.audit import append_only, chain, forwarding, trail
 from hub.cli.audit import verify_file
 from hub.cli.main import build
+from hub.cli.output import table
 from hub.cli.problem import Problem
-from hub.cli.show import table
 from hub.engine.audit_chain import GENESIS, digest_of, link_hash
 from hub.models import (
     Account,

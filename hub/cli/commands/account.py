@@ -6,8 +6,8 @@ import typer
 
 from hub.cli import config
 from hub.cli.client import Client, path, remember
+from hub.cli.output import facts, printed, say, stamp, table
 from hub.cli.problem import Problem
-from hub.cli.show import facts, printed, say, stamp, table
 
 app = typer.Typer(help="Accounts, tokens and permissions.", no_args_is_help=True)
 _Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.")]

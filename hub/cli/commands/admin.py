@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli import unused
+from hub.cli import unsupported
 from hub.cli.commands import overrides
 from hub.cli.problem import Problem
 
@@ -102,7 +102,7 @@ def export(
 
     from hub.cli import installation
     from hub.cli.client import Client
-    from hub.cli.show import as_yaml
+    from hub.cli.output import as_yaml
 
     documents = installation.export(Client.from_disk())
     text = "".join("---\n" + as_yaml(d) for d in documents)
@@ -164,8 +164,10 @@ def import_(
     from hub.cli import files, installation
     from hub.cli.client import Client
 
-    unused.refuse("--ignore-tracking", ignore_tracking, "an import marks nothing that runs")
-    unused.refuse("--override-on-conflict", override, "what the export says is written in any case")
+    unsupported.refuse("--ignore-tracking", ignore_tracking, "an import marks nothing that runs")
+    unsupported.refuse(
+        "--override-on-conflict", override, "what the export says is written in any case"
+    )
     writer = installation.Writer(Client.from_disk(), dry_run=dry_run, stop_operation=stop_operation)
     documents = files.manifests([source])
     writer.take_all(installation.without_label(documents, skip) if skip else documents)

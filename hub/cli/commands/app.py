@@ -27,8 +27,8 @@ from hub.cli.commands.appflags import (
     current_hub,
 )
 from hub.cli.names import named, qualified
+from hub.cli.output import as_yaml, printed, say, table
 from hub.cli.problem import Problem
-from hub.cli.show import as_yaml, printed, say, table
 
 __all__ = ["app", "appsync"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.names import qualified
-from hub.cli.show import printed
+from hub.cli.output import printed
 
 app = typer.Typer(help="Application sets.", no_args_is_help=True)
 

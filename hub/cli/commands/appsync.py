@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli import apps, appspec, unused
+from hub.cli import apps, appspec, unsupported
 from hub.cli.client import Client
 from hub.cli.commands.appflags import (
     Local,
@@ -26,8 +26,8 @@ from hub.cli.commands.appflags import (
     current_hub,
     positions,
 )
+from hub.cli.output import as_yaml, printed, say, table
 from hub.cli.problem import FAILED, Problem
-from hub.cli.show import as_yaml, printed, say, table
 from hub.engine.resource import ResourceKey
 from hub.engine.resource_selection import Selection, key_of, selection_problem
 
@@ -476,17 +476,17 @@ def diff(
 
 
 def _note_unused(concurrency: int, max_batch: int, jq_timeout: str) -> None:
-    unused.note(
+    unsupported.note(
         "--server-side-diff-concurrency",
         concurrency != -1,
         "the hub bounds its requests to a cluster",
     )
-    unused.note(
+    unsupported.note(
         "--server-side-diff-max-batch-kb",
         max_batch != 250,
         "the hub asks about each resource by itself",
     )
-    unused.note(
+    unsupported.note(
         "--ignore-normalizer-jq-execution-timeout",
         jq_timeout != "1s",
         "the hub bounds jq by itself",

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hub.cli import files, unused
+from hub.cli import files, unsupported
 from hub.cli.client import Client, path
+from hub.cli.output import printed, say, table
 from hub.cli.problem import Problem
-from hub.cli.show import printed, say, table
 from hub.engine.globs import matches
 
 app = typer.Typer(help="Known hosts.", no_args_is_help=True)
@@ -57,7 +57,7 @@ def add_ssh(
     """Add SSH hosts."""
     lines = [s for s in files.text_of(source).splitlines() if s.strip() and s.strip()[0] != "#"]
     if len(lines) > 1 and not batch:
-        unused.note("leaving --batch out", True, f"all {len(lines)} hosts are added")
+        unsupported.note("leaving --batch out", True, f"all {len(lines)} hosts are added")
     items = []
     for line in lines:
         words = line.split()

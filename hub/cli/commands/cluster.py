@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli import unused
+from hub.cli import unsupported
 from hub.cli.client import Client, path
+from hub.cli.output import printed, say, table
 from hub.cli.problem import Problem
-from hub.cli.show import printed, say, table
 
 app = typer.Typer(help="Clusters of the hub.", no_args_is_help=True)
 _Which = Annotated[
@@ -140,8 +140,8 @@ def cluster_add(
 def _refuse_unserved(
     shard: int, programs: object, proxies: object, *, disable_compression: bool
 ) -> None:
-    unused.refuse("--shard", shard != -1, "any watcher serves any cluster")
-    unused.refuse(
+    unsupported.refuse("--shard", shard != -1, "any watcher serves any cluster")
+    unsupported.refuse(
         "--disable-compression",
         disable_compression,
         "the cluster decides whether responses are compressed",

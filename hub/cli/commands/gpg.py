@@ -6,7 +6,7 @@ import typer
 
 from hub.cli import files
 from hub.cli.client import Client, path
-from hub.cli.show import facts, printed, say, table
+from hub.cli.output import facts, printed, say, table
 
 app = typer.Typer(help="Keys that sign commits.", no_args_is_help=True)
 _Output = Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")]

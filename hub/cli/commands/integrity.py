@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.client import Client
+from hub.cli.output import printed, table
 from hub.cli.problem import Problem
 from hub.cli.projects import Spec, change, read
-from hub.cli.show import printed, table
 
 app = typer.Typer(help="Required signatures of sources.", no_args_is_help=True)
 git_app = typer.Typer(help="Git repositories.", no_args_is_help=True)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.output import as_yaml, say, table
 from hub.cli.problem import Problem
-from hub.cli.show import as_yaml, say, table
 
 app = typer.Typer(
     help="Test health, ignore and action scripts on a resource.", no_args_is_help=True

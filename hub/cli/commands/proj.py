@@ -9,11 +9,11 @@ from hub.cli import files
 from hub.cli.client import Client, path
 from hub.cli.commands import integrity
 from hub.cli.commands.account import seconds
+from hub.cli.output import facts, printed, say, stamp, table
 from hub.cli.problem import Problem
 from hub.cli.projects import change as change_project
 from hub.cli.projects import read, save
 from hub.cli.projectspec import Given, fields, kinds_of
-from hub.cli.show import facts, printed, say, stamp, table
 
 app = typer.Typer(help="Projects, their roles and windows.", no_args_is_help=True)
 role_app = typer.Typer(help="Roles of a project.", no_args_is_help=True)

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli import unused
+from hub.cli import unsupported
 from hub.cli.client import Client, path
+from hub.cli.output import printed, say, table
 from hub.cli.problem import Problem
-from hub.cli.show import printed, say, table
 
 app = typer.Typer(help="Repositories.", no_args_is_help=True)
 _Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or url.")]
@@ -159,7 +159,7 @@ def add(
     cache_warm: _CacheWarm = False,
 ) -> None:
     """Connect a repository after a connection test."""
-    unused.refuse(
+    unsupported.refuse(
         "--webhook-manifest-cache-warm-disabled",
         cache_warm,
         "unchanged files are never rendered again",

@@ -6,7 +6,7 @@ import typer
 
 from hub.cli.client import Client, path
 from hub.cli.commands import repo
-from hub.cli.show import printed, say, table
+from hub.cli.output import printed, say, table
 
 app = typer.Typer(help="Credentials for many repositories.", no_args_is_help=True)
 

@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 
 import typer
 
-from hub.cli import config, unused
+from hub.cli import config, unsupported
 from hub.cli.client import Client, trust
+from hub.cli.output import printed, say, table
 from hub.cli.problem import Problem
-from hub.cli.show import printed, say, table
 
 app = typer.Typer(
     help="Flotilla: GitOps for many Kubernetes clusters.",
@@ -154,7 +154,7 @@ def configure(
     ] = None,
 ) -> None:
     """Explain that -y skips questions, for scripts that configure prompts."""
-    unused.note("--prompts-enabled", prompts is not None, "commands prompt only at a terminal")
+    unsupported.note("--prompts-enabled", prompts is not None, "commands prompt only at a terminal")
     say("Commands prompt only at a terminal, and skip prompts with -y")
 
 
