@@ -31,6 +31,7 @@ def flotilla(idle_hub, live_server):
         )
         assert result.returncode == code, result.stderr + result.stdout
         assert "Traceback" not in result.stderr
+        call.said = result.stderr
         return result.stdout if code == 0 else result.stderr
 
     return call
@@ -113,3 +114,21 @@ def test_a_rollout_by_hand(flotilla, tmp_path, idle_hub):
     assert said == "Secret 'scm' stored for https://git.example.org\n"
     assert Secret.objects.get().data == {"token": "CANARY-token"}
     assert "must start with" in flotilla("set-secret", "scm", "--server", "git", stdin="x", code=20)
+
+
+def test_what_makes_no_application_is_said(flotilla, idle_hub, repo):
+    """A file without the parameter that names the application: YAML reads `n` as false."""
+    repo.commit({"a/config.yaml": "'n': a\n", "d/config.yaml": "n: y\n"})
+    files = {"repoURL": repo.url, "revision": "main", "files": [{"path": "*/config.yaml"}]}
+    source = {"repoURL": repo.url, "path": "x", "targetRevision": "main"}
+    body = manifest("s", [{"git": files}], {"source": source}, metadata={"name": "{{.n}}"})
+    body["spec"]["goTemplateOptions"] = []
+
+    found = idle_hub.post("/api/v1/applicationsets/generate", {"applicationSet": body})
+    names = flotilla("generate", "-", "-o", "wide", stdin=json.dumps(body))
+
+    assert [a["metadata"]["name"] for a in found["applications"]] == ["a"]
+    [problem] = found["problems"]
+    assert "<no value>" in problem["application"]
+    assert flotilla.said == f"problem: {problem['application']}: {problem['message']}\n"
+    assert "a" in names and "<no value>" not in names

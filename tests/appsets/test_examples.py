@@ -609,19 +609,3 @@ def test_metrics_of_sets(fleet, settings):
         'resource_update_status="ApplicationSetUpToDate"} 1.0'
     ) in text
     assert "argocd_appset_reconcile_count" in text
-
-
-def test_what_makes_no_application_is_said(fleet, repo):
-    """A file without the parameter that names the application: YAML reads `n` as false."""
-    repo.commit({"a/config.yaml": "'n': a\n", "d/config.yaml": "n: y\n"})
-    files = {"repoURL": repo.url, "revision": "main", "files": [{"path": "*/config.yaml"}]}
-    source = {"repoURL": repo.url, "path": "x", "targetRevision": "main"}
-    body = manifest("s", [{"git": files}], {"source": source}, metadata={"name": "{{.n}}"})
-    body["spec"]["goTemplateOptions"] = []
-
-    found = fleet.post(GENERATE, {"applicationSet": body})
-
-    assert [a["metadata"]["name"] for a in found["applications"]] == ["a"]
-    [problem] = found["problems"]
-    assert "<no value>" in problem["application"]
-    assert "name" in problem["message"]
