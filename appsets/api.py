@@ -14,7 +14,7 @@ from appsets import rollouts, sets
 from appsets.manifests import children_of, event_json, set_json, tree_json
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
-from appsets.reconcile import Decision, SetError, look
+from appsets.reconcile import Decision, SetError, evaluate
 from hub.access.decisions import Caller, hide, is_allowed, require
 from hub.engine.errors import Invalid
 from hub.models import current_version
@@ -239,7 +239,7 @@ class Rollout(View):
         action = body_map(request).get("action")
         if not isinstance(action, str):
             raise Invalid(f"action must be one of {', '.join(rollouts.ACTIONS)}")
-        return Response(shown(actor(request), rollouts.tell(row, action, actor(request).name)))
+        return Response(shown(actor(request), rollouts.act(row, action, actor(request).name)))
 
 
 def _require_cascades(caller: Caller, children: Sequence[Application]) -> None:
@@ -251,7 +251,7 @@ def _require_cascades(caller: Caller, children: Sequence[Application]) -> None:
 
 def _look(draft: ApplicationSet) -> Decision:
     try:
-        return look(draft, timezone.now() - FRESH)
+        return evaluate(draft, timezone.now() - FRESH)
     except SetError as error:
         raise Invalid(str(error)) from error
 

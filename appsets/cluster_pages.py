@@ -382,8 +382,8 @@ def change(request: HttpRequest, caller: Caller, pk: int) -> str:
     has_new = bool(request.POST.get("bearerToken") or request.POST.get("kubeconfig"))
     if body["server"].rstrip("/") != row.server:
         raise Invalid(
-            f"The kubeconfig is of {body['server']}, this cluster is {row.server}. Register that "
-            "one on its own."
+            f"The kubeconfig is for {body['server']}, but this cluster is {row.server}. "
+            "Register the other cluster separately."
         )
     require_move(caller, row, body)
     draft = wanted(

@@ -16,7 +16,7 @@ from appsets.api import FRESH, readable, shown_children, weighed
 from appsets.manifests import set_json
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
-from appsets.reconcile import SetError, look
+from appsets.reconcile import SetError, evaluate
 from clusters.models import Cluster
 from hub.access.decisions import Caller, is_allowed, reach
 from hub.base.yaml_json import load_yaml
@@ -199,7 +199,7 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
         existing = ApplicationSet.objects.filter(namespace=draft.namespace, name=draft.name).first()
         _require_writer(caller, draft, existing)
         project_of(draft.project)
-        found = look(draft, timezone.now() - FRESH)
+        found = evaluate(draft, timezone.now() - FRESH)
     except (Invalid, EngineError, NotFound, SetError) as error:
         return render(request, "sets/preview.html", {"error": str(error)})
     plan = found.plan

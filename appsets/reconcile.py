@@ -81,7 +81,7 @@ class Decision:
     """Whether the last good answer of a host is used because a newer request failed."""
 
 
-def look(row: ApplicationSet, since: datetime) -> Decision:
+def evaluate(row: ApplicationSet, since: datetime) -> Decision:
     """Return the changes that a set makes, from inputs newer than `since`, without writing any.
 
     Its processor time counts against the budget of its project, as rendering does.
@@ -89,14 +89,14 @@ def look(row: ApplicationSet, since: datetime) -> Decision:
     """
     try:
         with render_queue.charge(row.project), limits.bounded(limits.MOST_SECONDS, thread_time):
-            return _looked(row, since)
+            return _evaluate(row, since)
     except limits.OutOfTime as error:
         raise SetError("ApplicationGenerationFromParamsError", str(error), LATER) from error
     except RetryLater as error:
         raise SetError("ApplicationGenerationFromParamsError", str(error), error.delay) from error
 
 
-def _looked(row: ApplicationSet, since: datetime) -> Decision:
+def _evaluate(row: ApplicationSet, since: datetime) -> Decision:
     project, inputs, found = _generated(row, since)
     apps: list[App] = []
     problems: list[Problem] = [("", note) for note in inputs.notes]
@@ -114,7 +114,7 @@ def _looked(row: ApplicationSet, since: datetime) -> Decision:
         name = str(made["metadata"].get("name") or "")
         try:
             app = _app(row, made)
-            apps.append(rollouts.tamed(app) if in_steps else app)
+            apps.append(rollouts.without_automated_sync(app) if in_steps else app)
         except Invalid as error:
             blocked.add(name)
             is_complete = is_complete and bool(name)
@@ -282,7 +282,7 @@ def _reconcile(row: ApplicationSet) -> timedelta:
     seconds = requeue_seconds(row.spec)
     after = timedelta(seconds=seconds) if seconds else AGAIN
     try:
-        decision = look(row, row.due_at)
+        decision = evaluate(row, row.due_at)
         problems = [*decision.problems, *_apply(row, decision)]
         _settle(row, decision, problems)
         return min(after, AGAIN) if decision.is_kept else after

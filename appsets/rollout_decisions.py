@@ -72,7 +72,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Requested:
     """The requests of users for a rollout."""
 
     paused: bool = False
@@ -95,7 +95,7 @@ class Rollout:
     waits: str = ""
     """The message that says what the step waits for."""
     is_halted: bool = False
-    look_at: datetime | None = None
+    poll_at: datetime | None = None
 
 
 def is_rolling(spec: Mapping[str, Any]) -> bool:
@@ -221,7 +221,7 @@ def decide(
     steps: Sequence[Step],
     seen: Sequence[Seen],
     before: Mapping[str, Entry],
-    said: Said,
+    requested: Requested,
     since: Mapping[int, tuple[str, datetime]],
     now: datetime,
     missing: Sequence[Mapping[str, str]] = (),
@@ -232,7 +232,7 @@ def decide(
         done.
     """
     entries = {
-        s.name: _entry(before.get(s.name), s, step_number(steps, s.labels), said)
+        s.name: _entry(before.get(s.name), s, step_number(steps, s.labels), requested)
         for s in sorted(seen, key=lambda s: s.name)
     }
     after: dict[int, tuple[str, datetime]] = {}
@@ -252,11 +252,11 @@ def decide(
                 number,
                 after,
                 f"step {number} is healthy and soaks until {at + step.soak:%Y-%m-%d %H:%M:%S} UTC",
-                look_at=at + step.soak,
+                poll_at=at + step.soak,
             )
         # A refresh without a change publishes nothing, so the rollout polls.
         unsettled = None if all(s.is_settled for s in members) else now + UNSETTLED
-        return _opened(entries, number, step, members, said, after, unsettled)
+        return _opened(entries, number, step, members, requested, after, unsettled)
     return Rollout(tuple(entries.values()), (), 0, after)
 
 
@@ -264,7 +264,7 @@ def _is_done(entries: Mapping[str, Entry], members: Sequence[Seen]) -> bool:
     return all(entries[s.name].status == HEALTHY and s.is_settled and not s.is_bad for s in members)
 
 
-def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
+def _entry(before: Entry | None, seen: Seen, step: int, requested: Requested) -> Entry:
     entry = before or Entry(
         seen.name,
         step,
@@ -292,7 +292,7 @@ def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
                 "to Healthy"
             ),
         )
-    if said.aborted.get(seen.name) == seen.target and not (seen.is_running or seen.is_synced):
+    if requested.aborted.get(seen.name) == seen.target and not (seen.is_running or seen.is_synced):
         return entry._replace(
             status=WAITING,
             started=False,
@@ -322,7 +322,7 @@ def _opened(
     number: int,
     step: Step,
     members: Sequence[Seen],
-    said: Said,
+    requested: Requested,
     since: Mapping[int, tuple[str, datetime]],
     unsettled: datetime | None,
 ) -> Rollout:
@@ -331,9 +331,9 @@ def _opened(
     bad = [s for s in own if s.is_bad and entries[s.name].status != WAITING]
     is_halted = step.bad is not None and len(bad) > limit_of(step.bad, len(own), least=0)
     start: list[str] = []
-    if not (said.paused or is_halted):
+    if not (requested.paused or is_halted):
         most = limit_of(step.most, len(own))
-        if said.advanced.get(number) == digest_of(members):
+        if requested.advanced.get(number) == digest_of(members):
             most = len(own)
         busy = sum(entries[s.name].status in (PENDING, PROGRESSING) for s in own)
         for one in sorted(own, key=lambda s: s.name):
@@ -344,7 +344,7 @@ def _opened(
                 entry.status == WAITING
                 and busy < most
                 and one.is_known
-                and said.aborted.get(one.name) != one.target
+                and requested.aborted.get(one.name) != one.target
                 and not one.is_running
             ):
                 busy += 1
@@ -356,7 +356,7 @@ def _opened(
                     ),
                 )
                 start.append(one.name)
-    waits = _waits(entries, number, step, own, bad, said, is_halted=is_halted)
+    waits = _waits(entries, number, step, own, bad, requested, is_halted=is_halted)
     return Rollout(
         tuple(entries.values()), tuple(start), number, since, waits, is_halted, unsettled
     )
@@ -368,7 +368,7 @@ def _waits(
     step: Step,
     own: Sequence[Seen],
     bad: Sequence[Seen],
-    said: Said,
+    requested: Requested,
     *,
     is_halted: bool,
 ) -> str:
@@ -378,9 +378,9 @@ def _waits(
             f"step {number} is halted: {len(bad)} of {len(own)} applications are Degraded "
             f"or failed ({names}), more than {step.bad}"
         )
-    if said.paused:
+    if requested.paused:
         return f"step {number} is paused"
-    if any(said.aborted.get(s.name) == s.target for s in own):
+    if any(requested.aborted.get(s.name) == s.target for s in own):
         return f"step {number} was aborted; a new revision or `resume` goes on"
     broken = sorted(s.name for s in own if not s.is_known)
     if broken:

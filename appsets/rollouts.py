@@ -15,7 +15,7 @@ from appsets import rollout_decisions
 from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
-from appsets.rollout_decisions import Entry, Rollout, Said, Seen
+from appsets.rollout_decisions import Entry, Requested, Rollout, Seen
 from hub.audit import trail
 from hub.engine.errors import Invalid, Precondition, RuleError, Stalled
 from hub.engine.status import Health, Sync
@@ -36,7 +36,7 @@ _REASON = "ApplicationSet RollingSync triggered a sync of this Application resou
 _RUNNING = ("Running", "Terminating")
 
 
-def tamed(app: App) -> App:
+def without_automated_sync(app: App) -> App:
     """Return an application without automated sync: the rollout starts its syncs."""
     policy = app.spec.get("syncPolicy")
     if not isinstance(policy, Mapping) or policy.get("automated") is None:
@@ -56,8 +56,8 @@ def roll(pk: int) -> bool:
             return False
         row = ApplicationSet.objects.get(pk=pk)
         seen_due = row.rollout_due_at
-        look_at = _roll(row, timezone.now())
-        ApplicationSet.objects.filter(pk=pk, rollout_due_at=seen_due).update(rollout_due_at=look_at)
+        poll_at = _roll(row, timezone.now())
+        ApplicationSet.objects.filter(pk=pk, rollout_due_at=seen_due).update(rollout_due_at=poll_at)
     now = timezone.now()
     if ApplicationSet.objects.filter(pk=pk, rollout_due_at__lte=now).exists():
         wake(TaskName.APPSETS_ROLL, pk)
@@ -68,7 +68,7 @@ def roll(pk: int) -> bool:
 
 def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
     if not rollout_decisions.is_rolling(row.spec) or row.deletion_requested_at:
-        _clear(row)
+        _delete_state(row)
         return None
     try:
         steps = rollout_decisions.steps_of(row.spec)
@@ -81,7 +81,7 @@ def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
         steps,
         [_seen(a, now) for a in apps],
         _entries(row),
-        said_of(row),
+        requested_of(row),
         _since(state),
         now,
         state.get("missing") or [],
@@ -97,7 +97,7 @@ def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
         unclear,
         now,
     )
-    return now if started else found.look_at
+    return now if started else found.poll_at
 
 
 def _children(row: ApplicationSet) -> list[Application]:
@@ -162,11 +162,11 @@ def _entries(row: ApplicationSet) -> dict[str, Entry]:
     }
 
 
-def said_of(row: ApplicationSet) -> Said:
+def requested_of(row: ApplicationSet) -> Requested:
     """Return the requests of users for a rollout."""
-    told = row.rollout
-    advanced = {int(k): v for k, v in (told.get("advanced") or {}).items()}
-    return Said(bool(told.get("paused")), told.get("aborted") or {}, advanced)
+    stored = row.rollout
+    advanced = {int(k): v for k, v in (stored.get("advanced") or {}).items()}
+    return Requested(bool(stored.get("paused")), stored.get("aborted") or {}, advanced)
 
 
 def _since(state: Mapping[str, Any]) -> dict[int, tuple[str, datetime]]:
@@ -235,7 +235,7 @@ def _store(
         return
     with transaction.atomic():
         row.lock()
-        _say(row, found)
+        _record_change(row, found)
         ApplicationSet.objects.filter(pk=row.pk).update(
             application_status=status,
             conditions=conditions,
@@ -247,7 +247,7 @@ def _store(
             mirror_set(shown)
 
 
-def _say(row: ApplicationSet, found: Rollout) -> None:
+def _record_change(row: ApplicationSet, found: Rollout) -> None:
     """Record in the audit trail and the events that a rollout began, halted, resumed or ended."""
     was = row.rollout_state
     if found.is_halted and not was.get("halted"):
@@ -324,7 +324,7 @@ def _conditions(row: ApplicationSet, found: Rollout, unclear: str) -> list[dict[
     return made
 
 
-def _clear(row: ApplicationSet) -> None:
+def _delete_state(row: ApplicationSet) -> None:
     """Delete the state of a rollout when the set has no steps any more."""
     conditions = [c for c in row.conditions if c["type"] not in KINDS]
     if row.application_status or conditions != row.conditions or row.rollout_state:
@@ -340,7 +340,7 @@ def _clear(row: ApplicationSet) -> None:
             publish()
 
 
-def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
+def act(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
     """Pause, resume, abort or advance a rollout.
 
     An abort terminates the syncs that the rollout started and syncs no further application to the
@@ -381,14 +381,14 @@ def _told(
     row: ApplicationSet, action: str, actor: str, apps: Sequence[Application]
 ) -> list[Application]:
     """Store the requested action; return the applications whose syncs are terminated."""
-    told = {
+    stored = {
         k: v for k, v in row.rollout.items() if k in ("paused", "pausedBy", "aborted", "advanced")
     }
     entries = _entries(row)
     if action == "pause":
-        row.rollout = {**told, "paused": True, "pausedBy": actor}
+        row.rollout = {**stored, "paused": True, "pausedBy": actor}
     elif action == "resume":
-        row.rollout = {k: v for k, v in told.items() if k == "advanced"}
+        row.rollout = {k: v for k, v in stored.items() if k == "advanced"}
     elif action == "advance":
         number = int(row.rollout_state.get("step") or 0)
         if not number:
@@ -397,14 +397,14 @@ def _told(
         mark = rollout_decisions.digest_of(
             [s for s in (_seen(a, timezone.now()) for a in apps) if step.selects(s.labels)]
         )
-        row.rollout = {**told, "advanced": {**told.get("advanced", {}), str(number): mark}}
+        row.rollout = {**stored, "advanced": {**stored.get("advanced", {}), str(number): mark}}
     else:
         open_ = [
             a
             for a in apps
             if a.name not in entries or entries[a.name].status != rollout_decisions.HEALTHY
         ]
-        row.rollout = {**told, "aborted": {a.name: target_of(a) for a in open_}}
+        row.rollout = {**stored, "aborted": {a.name: target_of(a) for a in open_}}
         return [
             a
             for a in open_

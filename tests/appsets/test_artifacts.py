@@ -146,7 +146,7 @@ def test_an_artifact_that_is_gone_deletes_nothing(idle_hub, registry, platform):
     assert conditions["ErrorOccurred"]["status"] == "True" and names_of() == ["certs", "dns"]
 
 
-def test_what_an_oci_generator_may_not(idle_hub, registry, platform):
+def test_refusals_of_oci_generators(idle_hub, registry, platform):
     wrong = [{"oci": {"repoURL": "https://x", "files": [{"path": "a"}]}}]
     assert (
         "must begin with oci://"

@@ -51,7 +51,7 @@ STATED = [False, 0, "", [], 0.0]
 
 
 @pytest.mark.parametrize("value", STATED, ids=repr)
-def test_what_a_later_generator_of_a_merge_states_wins(value):
+def test_later_generators_of_a_merge_win(value):
     base = listed({"name": "prod", "prune": True, "sync": {"prune": True, "heal": True}})
     over = listed({"name": "prod", "prune": value, "sync": {"prune": value}})
 
@@ -62,7 +62,7 @@ def test_what_a_later_generator_of_a_merge_states_wins(value):
 
 
 @pytest.mark.parametrize("value", STATED, ids=repr)
-def test_what_the_first_generator_of_a_matrix_states_wins(value):
+def test_the_first_generator_of_a_matrix_wins(value):
     first = listed({"prune": value, "sync": {"prune": value}})
     second = listed({"prune": True, "sync": {"prune": True, "heal": True}})
 

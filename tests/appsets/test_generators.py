@@ -367,7 +367,7 @@ def test_products_have_a_limit_that_names_them():
     "odd",
     [None, 7, "x", [1], {"a": None}, {"a": [1, {"b": None}]}, {"": 1}, {"a": {"b": {"c": []}}}],
 )
-def test_odd_types_in_answers(odd):
+def test_unexpected_types_in_answers(odd):
     for go in (True, False):
         try:
             params(
@@ -418,7 +418,7 @@ def test_values_that_are_no_texts_in_the_plain_form():
         params(LIST, goTemplateOptions=["missingkey=maybe"])
 
 
-def test_what_a_set_uses():
+def test_the_generators_that_a_set_uses():
     nested = {
         "generators": [
             {
@@ -662,7 +662,7 @@ LONG_SETS = {
 
 
 @pytest.mark.parametrize("case", LONG_SETS)
-def test_what_the_templates_of_a_set_write_is_bounded_together(case):
+def test_the_output_of_the_templates_of_a_set_is_bounded_together(case):
     generators, annotations, words = LONG_SETS[case]
     spec = {"goTemplate": case.endswith("Go"), "generators": [generators[0]]}
     if len(generators) > 1:

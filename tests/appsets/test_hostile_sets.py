@@ -17,9 +17,9 @@ from appsets.generators.spec_queries import requeue_seconds
 from appsets.inputs import Inputs
 from appsets.models import ApplicationSet
 from appsets.plan import App, Existing, Wish, decide
-from appsets.rollout_decisions import Said, Seen, is_rolling, steps_of
+from appsets.rollout_decisions import Requested, Seen, is_rolling, steps_of
 from appsets.rollout_decisions import decide as decide_rollout
-from appsets.rollouts import tamed
+from appsets.rollouts import without_automated_sync
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 from hub.engine.errors import EngineError, Invalid
@@ -217,7 +217,7 @@ def odd_sets(draw):
         HealthCheck.filter_too_much,
     ],
 )
-def test_odd_sets_are_refused_or_work(body, answer):
+def test_malformed_sets_are_refused_or_work(body, answer):
     try:
         wanted = sets.wanted_from(body)
     except Invalid:
@@ -241,7 +241,7 @@ def test_odd_sets_are_refused_or_work(body, answer):
         except (TemplateError, EngineError, Invalid):
             continue
         apps.append(App(app.name, app.spec, app.labels, app.annotations, app.finalizers))
-    apps = [tamed(a) for a in apps] if is_rolling(spec) else apps
+    apps = [without_automated_sync(a) for a in apps] if is_rolling(spec) else apps
     there = {a.name: Existing(a._replace(labels={"x": "y"}), "s") for a in apps[:1]}
     decide("s", spec, Wish(apps), there)
     if is_rolling(spec):
@@ -250,7 +250,7 @@ def test_odd_sets_are_refused_or_work(body, answer):
             steps,
             [Seen(a.name, a.labels, "t") for a in {a.name: a for a in apps}.values()],
             {},
-            Said(),
+            Requested(),
             {},
             timezone.now(),
         )

@@ -191,7 +191,7 @@ def test_repositories_of_every_host(idle_hub, host, provider):
         assert [p["repository"] for p in found] == ["web"]
 
 
-def test_what_only_some_hosts_have(idle_hub, host):
+def test_features_of_single_hosts(idle_hub, host):
     host.repo("web", labels=["team=a", "b"])
     host.repo("old", archived=True)
     for provider in ("github", "gitea"):

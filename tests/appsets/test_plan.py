@@ -68,7 +68,7 @@ def test_an_element_that_cannot_be_rendered_deletes_nothing():
     assert (plan.delete, plan.waiting, plan.kept) == ((), (), ("b",))
 
 
-def test_what_is_wanted_but_wrong_is_not_deleted():
+def test_an_invalid_application_is_not_deleted():
     plan = decide("set", {}, wish("a", blocked={"b"}), there("a", "b"))
     assert (plan.delete, plan.waiting, plan.create, plan.update) == ((), (), (), ())
 
@@ -82,7 +82,7 @@ def test_the_budget_holds_all_or_none():
     assert len(decide("set", wide, wish(*names[:1]), there(*names)).delete) == 29
 
 
-def test_the_budget_is_not_spent_anew_with_every_look():
+def test_deletions_in_progress_count_against_the_budget():
     names = [f"a{n}" for n in range(40)]
     existing = {**there(*names[:30]), **there(*names[30:], deleting=True)}
     plan = decide("set", {}, wish(*names[:29]), existing)
@@ -115,7 +115,7 @@ def test_two_of_one_name_are_both_left_alone():
     assert [x.name for x in plan.create] == ["b"] and not plan.update and not plan.delete
 
 
-def test_what_stays_in_an_application():
+def test_preserved_fields_of_an_application():
     live = app(
         "a",
         {"source": {"targetRevision": "hand", "path": "x"}},
@@ -210,7 +210,7 @@ def test_done_once_there_is_nothing_left_to_do(names, before):
 
 
 @pytest.mark.parametrize("rule", ["jqPathExpressions", "jsonPointers"])
-def test_fields_that_stay_as_they_are_take_no_longer_than_a_look_may(rule):
+def test_preserved_fields_respect_the_time_limit(rule):
     count = 6000
     live = app("a", {f"f{n}": n for n in range(count)} | {"list": [0] * count})
     wanted = app("a", {f"f{n}": -n for n in range(count)} | {"list": [1] * count})

@@ -13,7 +13,7 @@ from appsets.rollout_decisions import (
     PROGRESSING,
     WAITING,
     Entry,
-    Said,
+    Requested,
     Seen,
     decide,
     digest_of,
@@ -62,9 +62,15 @@ def entry(name, step, status, target="v2", **how):
     return Entry(name, step, status, target, "", **how)
 
 
-def run(seen, before=(), said=None, since=None, now=NOW, steps=STEPS, missing=()):
+def run(seen, before=(), requested=None, since=None, now=NOW, steps=STEPS, missing=()):
     return decide(
-        steps, seen, {e.name: e for e in before}, said or Said(), since or {}, now, missing
+        steps,
+        seen,
+        {e.name: e for e in before},
+        requested or Requested(),
+        since or {},
+        now,
+        missing,
     )
 
 
@@ -99,12 +105,12 @@ def test_a_new_target_waits_from_any_state(was):
     found = run(
         [app("a", "canary", "v3"), well("b", "early")],
         [entry("a", 1, was, started=True), entry("b", 2, HEALTHY)],
-        Said(paused=True),
+        Requested(paused=True),
     )
     assert status(found) == {"a": WAITING, "b": HEALTHY} and found.step == 1
 
 
-def test_what_is_synced_already_needs_no_sync():
+def test_a_synced_application_needs_no_sync():
     found = run([well("a", "canary"), app("b", "early", is_synced=True)])
     assert status(found) == {"a": HEALTHY, "b": PROGRESSING} and found.start == ()
 
@@ -120,7 +126,7 @@ def test_a_step_that_breaks_afterwards_stops_the_next():
     assert (found.start, found.step) == ((), 1) and "waits for a" in found.waits
 
 
-def test_max_update_counts_what_is_under_way():
+def test_max_update_counts_running_syncs():
     before = [entry("c", 2, PROGRESSING), entry("d", 2, WAITING)]
     assert run([app("c", "early"), app("d", "early")], before).start == ()
     before[0] = entry("c", 2, HEALTHY)
@@ -150,11 +156,14 @@ def test_a_manual_step_waits_and_can_be_advanced():
     seen = [app("a", "canary"), app("b", "canary"), app("c", "early")]
     found = run(seen, steps=steps)
     assert found.start == () and "by hand, or to be advanced" in found.waits
-    assert run(seen, steps=steps, said=Said(advanced={1: digest_of(seen[:2])})).start == ("a", "b")
-    newer = [app("a", "canary", "v3"), *seen[1:]]
-    assert run(newer, steps=steps, said=Said(advanced={1: digest_of(seen[:2])})).start == (), (
-        "it was said of the old targets"
+    assert run(seen, steps=steps, requested=Requested(advanced={1: digest_of(seen[:2])})).start == (
+        "a",
+        "b",
     )
+    newer = [app("a", "canary", "v3"), *seen[1:]]
+    assert (
+        run(newer, steps=steps, requested=Requested(advanced={1: digest_of(seen[:2])})).start == ()
+    ), "it was requested of the old targets"
     by_hand = [well("a", "canary"), well("b", "canary"), app("c", "early")]
     assert run(by_hand, [entry("a", 1, WAITING)], steps=steps).start == ("c",)
 
@@ -167,7 +176,7 @@ def test_soaking_measures_from_when_the_step_was_seen_healthy():
     found = run(seen, before, steps=steps)
     assert (
         found.start == ()
-        and found.look_at == NOW + timedelta(minutes=10)
+        and found.poll_at == NOW + timedelta(minutes=10)
         and "soaks until" in found.waits
     )
     since = found.since
@@ -218,8 +227,8 @@ def test_an_application_that_was_bad_before_its_turn_does_not_halt():
 def test_pause_and_abort():
     seen = [app("a", "canary"), app("b", "canary", is_running=True)]
     before = [entry("a", 1, WAITING), entry("b", 1, PROGRESSING, started=True)]
-    assert run(seen, before, Said(paused=True)).start == ()
-    gone = Said(aborted={"a": "v2", "b": "v2"})
+    assert run(seen, before, Requested(paused=True)).start == ()
+    gone = Requested(aborted={"a": "v2", "b": "v2"})
     found = run(seen, before, gone)
     assert (found.start, status(found)) == (
         (),
@@ -239,11 +248,11 @@ def test_an_application_that_cannot_be_compared_holds_its_step():
     assert found.start == ("b",) and "waits for a to be compared" in found.waits
 
 
-def test_a_look_that_is_due_holds_what_comes_after():
+def test_a_pending_refresh_holds_later_steps():
     """A commit reaches all applications at once, but they are looked at one after the other."""
     seen = [well("a", "canary", "v1")._replace(is_settled=False), app("c", "early")]
     found = run(seen, [entry("a", 1, HEALTHY, "v1")])
-    assert (found.start, found.step) == ((), 1) and found.look_at is not None
+    assert (found.start, found.step) == ((), 1) and found.poll_at is not None
     assert run(
         [seen[0]._replace(is_settled=True), seen[1]], [entry("a", 1, HEALTHY, "v1")]
     ).start == ("c",)
@@ -365,7 +374,7 @@ class Fleet(RuleBasedStateMachine):
         self.runs = dict.fromkeys(self.ring, "v0")
         self.health = dict.fromkeys(self.ring, True)
         self.syncing, self.failed = {}, {}
-        self.entries, self.since, self.said, self.now = {}, {}, Said(), NOW
+        self.entries, self.since, self.requested, self.now = {}, {}, Requested(), NOW
         self.broken, self.unsettled = set(), set()
 
     def seen(self, name):
@@ -390,12 +399,12 @@ class Fleet(RuleBasedStateMachine):
     def look(self, loses):
         before = {s.name: s for s in self.all_seen()}
         found = decide(
-            self.steps, list(before.values()), self.entries, self.said, self.since, self.now
+            self.steps, list(before.values()), self.entries, self.requested, self.since, self.now
         )
         statuses = {e.name: e for e in found.entries}
         for name in found.start:
-            assert not self.said.paused and not found.is_halted
-            assert self.said.aborted.get(name) != self.wanted[name]
+            assert not self.requested.paused and not found.is_halted
+            assert self.requested.aborted.get(name) != self.wanted[name]
             assert name not in self.syncing and name not in self.broken
             own = statuses[name].step
             assert own == found.step
@@ -415,7 +424,9 @@ class Fleet(RuleBasedStateMachine):
                 if e.name in found.start
                 and self.entries.get(e.name, Entry("", 0, WAITING, "", "")).status == WAITING
             ]
-            is_free = self.said.advanced.get(found.step) == digest_of([before[e.name] for e in own])
+            is_free = self.requested.advanced.get(found.step) == digest_of(
+                [before[e.name] for e in own]
+            )
             if fresh and not is_free:
                 assert len(busy) <= limit_of(step.most, len(own)), "more at once than maxUpdate"
         started = set()
@@ -471,21 +482,25 @@ class Fleet(RuleBasedStateMachine):
 
     @rule()
     def pause(self):
-        self.said = Said(True, self.said.aborted, self.said.advanced)
+        self.requested = Requested(True, self.requested.aborted, self.requested.advanced)
 
     @rule()
     def resume(self):
-        self.said = Said()
+        self.requested = Requested()
 
     @rule()
     def abort(self):
-        self.said = Said(self.said.paused, dict(self.wanted), self.said.advanced)
+        self.requested = Requested(
+            self.requested.paused, dict(self.wanted), self.requested.advanced
+        )
 
     @rule(step=st.integers(1, 3))
     def advance(self, step):
         own = [s for s in self.all_seen() if self.steps[step - 1].selects(s.labels)]
-        self.said = Said(
-            self.said.paused, self.said.aborted, {**self.said.advanced, step: digest_of(own)}
+        self.requested = Requested(
+            self.requested.paused,
+            self.requested.aborted,
+            {**self.requested.advanced, step: digest_of(own)},
         )
 
     @rule(minutes=st.integers(0, 5))
@@ -505,7 +520,7 @@ class Fleet(RuleBasedStateMachine):
             for n, r in self.ring.items()
         ]
         for _ in range(5):
-            found = decide(self.steps, calm, entries, self.said, since, now)
+            found = decide(self.steps, calm, entries, self.requested, since, now)
             assert found.start == ()
             entries, since, now = (
                 {e.name: e for e in found.entries},
@@ -534,7 +549,7 @@ class Fleet(RuleBasedStateMachine):
                 )
                 for n, r in self.ring.items()
             ]
-            found = decide(self.steps, seen, entries, Said(), since, now)
+            found = decide(self.steps, seen, entries, Requested(), since, now)
             entries = {
                 e.name: e._replace(started=True) if e.name in found.start else e
                 for e in found.entries

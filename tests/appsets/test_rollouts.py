@@ -217,7 +217,7 @@ def test_pause_advance_abort_and_resume(hub, sandbox, repo, namespace, healths):
     assert {"pause-rollout", "resume-rollout", "abort-rollout", "advance-rollout"} <= verbs
 
 
-def test_who_may_say_something_of_a_rollout(idle_hub):
+def test_rollout_actions_need_permission(idle_hub):
     hub = idle_hub
     change_setting("rbac", {"policy.csv": "p, dev, applicationsets, get, */*, allow"})
     access_changed("policy", "rbac", None)

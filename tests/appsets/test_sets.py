@@ -233,7 +233,7 @@ def test_one_bad_element_stops_only_itself_and_deletes_nothing(idle_hub):
     assert conditions["ResourcesUpToDate"]["status"] == "False"
 
 
-def test_one_application_that_breaks_in_an_odd_way_stops_only_itself(idle_hub, monkeypatch):
+def test_an_unexpected_error_of_one_application_stops_only_itself(idle_hub, monkeypatch):
     create = applications.create
 
     def odd(wanted, actor):
@@ -251,14 +251,14 @@ def test_one_application_that_breaks_in_an_odd_way_stops_only_itself(idle_hub, m
     assert names_of() == ["a", "b", "c"] and conditions["ErrorOccurred"]["status"] == "False"
 
 
-def test_a_set_that_breaks_in_an_odd_way_says_so_and_is_tried_again(idle_hub, monkeypatch):
+def test_an_unexpected_error_of_a_set_is_shown_and_retried(idle_hub, monkeypatch):
     idle_hub.post("/api/v1/applicationsets", manifest("s", elements("a")))
     run("s")
 
     def odd(*_):
         raise KeyError("what nobody expected")
 
-    monkeypatch.setattr(reconcile, "look", odd)
+    monkeypatch.setattr(reconcile, "evaluate", odd)
     row, conditions = run("s")
     assert conditions["ErrorOccurred"]["reason"] == "InternalError"
     assert "internal error: KeyError" in conditions["ResourcesUpToDate"]["message"]
@@ -284,7 +284,7 @@ def test_a_set_that_takes_too_long_changes_nothing(idle_hub, monkeypatch):
     assert "take more than" in said["message"]
 
 
-def test_what_a_set_takes_counts_against_its_project(idle_hub, monkeypatch):
+def test_the_time_of_a_set_counts_against_its_project(idle_hub, monkeypatch):
     charged = []
     monkeypatch.setattr(
         render_queue, "charge", lambda owner: contextlib.nullcontext(charged.append(owner))
@@ -319,7 +319,7 @@ def test_a_generator_that_fails_changes_nothing(idle_hub, repo, git_server):
     assert conditions["ErrorOccurred"]["status"] == "False" and names_of() == ["a", "c"]
 
 
-def test_a_preview_says_what_saving_does(idle_hub):
+def test_a_preview_equals_the_result(idle_hub):
     idle_hub.post(
         API,
         manifest("s", elements("a", "b", "c", env="x"), metadata={"labels": {"env": "{{.env}}"}}),
@@ -677,7 +677,7 @@ def _edit(choose):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_preview_says_what_saving_does_for_any_edit(idle_hub, seed):
+def test_a_preview_equals_the_result_for_any_edit(idle_hub, seed):
     choose, seen = random.Random(seed), set()
     for _ in range(30):
         wanted = _edit(choose)

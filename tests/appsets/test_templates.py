@@ -195,7 +195,7 @@ DATA = {
         ),
     ],
 )
-def test_what_templates_write(template, expected):
+def test_output_of_templates(template, expected):
     assert render(template, DATA) == expected
 
 
@@ -243,7 +243,7 @@ def test_what_templates_write(template, expected):
         ("{{until 999999999}}", "100000"),
     ],
 )
-def test_what_templates_refuse(template, words):
+def test_errors_of_templates(template, words):
     if words == "<no value>":
         assert render(template, DATA) == words
         return
@@ -305,7 +305,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-def test_what_would_be_too_large_is_never_made(name):
+def test_too_large_values_are_never_created(name):
     """What is weighed when it is made may have ended the hub before."""
     with pytest.raises(
         TemplateError, match=r"more than \d+ characters|longer than \d+|too many values"
