@@ -43,3 +43,28 @@ def change(name: str, alter: Callable[[Spec], None]) -> None:
                 raise
         else:
             return
+
+
+def toggle(field: str, entry: Any, *, add: bool) -> Callable[[dict[str, Any]], None]:
+    """Return a change of a spec that adds or removes an entry of a list."""
+
+    def alter(spec: dict[str, Any]) -> None:
+        listed = list(spec.get(field) or [])
+        if add:
+            if entry in listed:
+                raise Problem(f"it is in {field} already")
+            listed.append(entry)
+        else:
+            if entry not in listed:
+                raise Problem(f"it is not in {field}")
+            listed.remove(entry)
+        spec[field] = listed
+
+    return alter
+
+
+def dict_in_place(value: Any) -> dict[str, Any]:
+    """Return a nested object, to be changed in place."""
+    if not isinstance(value, dict):
+        raise Problem("the project has an entry that is not an object")
+    return value

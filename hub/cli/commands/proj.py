@@ -7,24 +7,20 @@ import typer
 
 from hub.cli import files
 from hub.cli.client import Client, path
-from hub.cli.commands import integrity
-from hub.cli.commands.account import seconds
-from hub.cli.output import facts, printed, say, stamp, table
+from hub.cli.commands import integrity, proj_roles, proj_windows
+from hub.cli.output import facts, printed, say, table
 from hub.cli.problem import Problem
 from hub.cli.projects import change as change_project
-from hub.cli.projects import read, save
+from hub.cli.projects import read, save, toggle
 from hub.cli.projectspec import Given, fields, kinds_of
 
 app = typer.Typer(help="Projects, their roles and windows.", no_args_is_help=True)
-role_app = typer.Typer(help="Roles of a project.", no_args_is_help=True)
-windows_app = typer.Typer(help="Sync windows of a project.", no_args_is_help=True)
-app.add_typer(role_app, name="role")
-app.add_typer(windows_app, name="windows")
+app.add_typer(proj_roles.app, name="role")
+app.add_typer(proj_windows.app, name="windows")
 app.add_typer(integrity.app, name="source-integrity")
 
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.")]
-Role = Annotated[str, typer.Argument(metavar="ROLE", help="Role.")]
 Dest = Annotated[
     list[str] | None, typer.Option("--dest", "-d", help="SERVER,NAMESPACE; may be repeated.")
 ]
@@ -277,22 +273,6 @@ def delete(
         hub.delete(path("projects", name))
 
 
-def _toggle(field: str, entry: Any, *, add: bool) -> Callable[[dict[str, Any]], None]:
-    def change(spec: dict[str, Any]) -> None:
-        listed = list(spec.get(field) or [])
-        if add:
-            if entry in listed:
-                raise Problem(f"it is in {field} already")
-            listed.append(entry)
-        else:
-            if entry not in listed:
-                raise Problem(f"it is not in {field}")
-            listed.remove(entry)
-        spec[field] = listed
-
-    return change
-
-
 @app.command("add-destination")
 def add_destination(
     name: Project,
@@ -303,7 +283,7 @@ def add_destination(
     """Add a permitted destination."""
     change_project(
         name,
-        _toggle(
+        toggle(
             "destinations",
             {"name" if by_name else "server": server, "namespace": namespace},
             add=True,
@@ -332,13 +312,13 @@ def remove_destination(
 @app.command("add-source")
 def add_source(name: Project, url: Annotated[str, typer.Argument(help="Repository.")]) -> None:
     """Add a permitted repository."""
-    change_project(name, _toggle("sourceRepos", url, add=True))
+    change_project(name, toggle("sourceRepos", url, add=True))
 
 
 @app.command("remove-source")
 def remove_source(name: Project, url: Annotated[str, typer.Argument(help="Repository.")]) -> None:
     """Remove a permitted repository."""
-    change_project(name, _toggle("sourceRepos", url, add=False))
+    change_project(name, toggle("sourceRepos", url, add=False))
 
 
 @app.command("add-source-namespace")
@@ -346,7 +326,7 @@ def add_source_namespace(
     name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]
 ) -> None:
     """Permit applications in a namespace."""
-    change_project(name, _toggle("sourceNamespaces", namespace, add=True))
+    change_project(name, toggle("sourceNamespaces", namespace, add=True))
 
 
 @app.command("remove-source-namespace")
@@ -354,7 +334,7 @@ def remove_source_namespace(
     name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]
 ) -> None:
     """Stop permitting applications in a namespace."""
-    change_project(name, _toggle("sourceNamespaces", namespace, add=False))
+    change_project(name, toggle("sourceNamespaces", namespace, add=False))
 
 
 @app.command("add-signature-key")
@@ -362,7 +342,7 @@ def add_signature_key(
     name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]
 ) -> None:
     """Require commits signed by a key."""
-    change_project(name, _toggle("signatureKeys", {"keyID": key_id}, add=True))
+    change_project(name, toggle("signatureKeys", {"keyID": key_id}, add=True))
 
 
 @app.command("remove-signature-key")
@@ -370,7 +350,7 @@ def remove_signature_key(
     name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]
 ) -> None:
     """Remove a required key."""
-    change_project(name, _toggle("signatureKeys", {"keyID": key_id}, add=False))
+    change_project(name, toggle("signatureKeys", {"keyID": key_id}, add=False))
 
 
 @app.command("add-orphaned-ignore")
@@ -383,7 +363,7 @@ def add_orphaned_ignore(
     """Ignore an orphaned resource."""
     change_project(
         name,
-        lambda spec: _toggle("ignore", _expected(group, kind, resource), add=True)(
+        lambda spec: toggle("ignore", _expected(group, kind, resource), add=True)(
             spec.setdefault("orphanedResources", {})
         ),
     )
@@ -399,7 +379,7 @@ def remove_orphaned_ignore(
     """Stop ignoring an orphaned resource."""
     change_project(
         name,
-        lambda spec: _toggle("ignore", _expected(group, kind, resource), add=False)(
+        lambda spec: toggle("ignore", _expected(group, kind, resource), add=False)(
             spec.setdefault("orphanedResources", {})
         ),
     )
@@ -419,7 +399,7 @@ def add_destination_service_account(
     """Use a service account for syncs to a destination."""
     change_project(
         name,
-        _toggle(
+        toggle(
             "destinationServiceAccounts",
             {"server": server, "namespace": namespace, "defaultServiceAccount": account},
             add=True,
@@ -437,7 +417,7 @@ def remove_destination_service_account(
     """Stop using a service account for syncs to a destination."""
     change_project(
         name,
-        _toggle(
+        toggle(
             "destinationServiceAccounts",
             {"server": server, "namespace": namespace, "defaultServiceAccount": account},
             add=False,
@@ -451,9 +431,9 @@ def _lists(white: str, black: str, *, allow: bool, by_white: bool) -> Callable[.
 
         def change(spec: dict[str, Any]) -> None:
             if by_white:
-                _toggle(white, entry, add=allow)(spec)
+                toggle(white, entry, add=allow)(spec)
             else:
-                _toggle(black, entry, add=not allow)(spec)
+                toggle(black, entry, add=not allow)(spec)
 
         change_project(name, change)
 
@@ -523,371 +503,3 @@ def deny_namespace_resource(
         allow=False,
         by_white=_by_white(list_, "deny"),
     )(name, group, kind)
-
-
-def _role_of(spec: dict[str, Any], name: str) -> dict[str, Any]:
-    found = next((r for r in spec.get("roles") or [] if r.get("name") == name), None)
-    if found is None:
-        raise Problem(f"the project has no role {name!r}")
-    return dict_in_place(found)
-
-
-def dict_in_place(value: Any) -> dict[str, Any]:
-    """Return a nested object, to be changed in place."""
-    if not isinstance(value, dict):
-        raise Problem("the project holds a role that is no object")
-    return value
-
-
-@role_app.command("list")
-def role_list(name: Project, output: Output = "wide") -> None:
-    """List roles."""
-    roles = read(Client.from_disk(), name)["spec"].get("roles") or []
-    if printed(roles, output, "name"):
-        return
-    if output == "name":
-        for one in roles:
-            say(one["name"])
-        return
-    table(["ROLE-NAME", "DESCRIPTION"], [[r["name"], r.get("description", "")] for r in roles])
-
-
-@role_app.command("get")
-def role_get(name: Project, role: Role, output: Output = "wide") -> None:
-    """Show a role: its policies, groups and tokens."""
-    found = read(Client.from_disk(), name)
-    one = _role_of(found["spec"], role)
-    if printed(one, output):
-        return
-    facts([("Role Name", role), ("Description", one.get("description", ""))])
-    say("Policies:")
-    for line in one.get("policies") or []:
-        say(str(line))
-    say("Groups:")
-    for group in one.get("groups") or []:
-        say(str(group))
-    say("JWT Tokens:")
-    tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get(
-        "items"
-    ) or []
-    table(
-        ["ID", "ISSUED-AT", "EXPIRES-AT"],
-        [
-            [t.get("id", ""), stamp(t["iat"]), stamp(t["exp"]) if t.get("exp") else "<none>"]
-            for t in tokens
-        ],
-    )
-
-
-@role_app.command("create")
-def role_create(name: Project, role: Role, description: Description = "") -> None:
-    """Create a role."""
-    entry = {"name": role, "policies": [], **({"description": description} if description else {})}
-
-    def change(spec: dict[str, Any]) -> None:
-        if any(r.get("name") == role for r in spec.get("roles") or []):
-            raise Problem(f"the project has a role {role!r} already")
-        spec["roles"] = [*(spec.get("roles") or []), entry]
-
-    change_project(name, change)
-    say(f"Role '{role}' created")
-
-
-@role_app.command("delete")
-def role_delete(name: Project, role: Role) -> None:
-    """Delete a role."""
-
-    def change(spec: dict[str, Any]) -> None:
-        gone = _role_of(spec, role)
-        spec["roles"] = [r for r in spec["roles"] if r is not gone]
-
-    change_project(name, change)
-    say(f"Role '{role}' deleted")
-
-
-_Action = Annotated[str, typer.Option("--action", "-a", help="Such as sync.")]
-_Permission = Annotated[str, typer.Option("--permission", "-p", help="allow or deny.")]
-_Object = Annotated[str, typer.Option("--object", "-o", help="Application, or a pattern.")]
-_Resource = Annotated[str, typer.Option("--resource", "-r", help="Such as applications.")]
-
-
-def _policy(
-    project: str, role: str, action: str, permission: str, about: str, resource: str
-) -> str:
-    return f"p, proj:{project}:{role}, {resource}, {action}, {project}/{about}, {permission}"
-
-
-@role_app.command("add-policy")
-def role_add_policy(
-    name: Project,
-    role: Role,
-    action: _Action,
-    about: _Object,
-    permission: _Permission = "allow",
-    resource: _Resource = "applications",
-) -> None:
-    """Add a rule to a role."""
-    change_project(
-        name,
-        lambda spec: _toggle(
-            "policies", _policy(name, role, action, permission, about, resource), add=True
-        )(_role_of(spec, role)),
-    )
-
-
-@role_app.command("remove-policy")
-def role_remove_policy(
-    name: Project,
-    role: Role,
-    action: _Action,
-    about: _Object,
-    permission: _Permission = "allow",
-    resource: _Resource = "applications",
-) -> None:
-    """Remove a rule from a role."""
-    change_project(
-        name,
-        lambda spec: _toggle(
-            "policies", _policy(name, role, action, permission, about, resource), add=False
-        )(_role_of(spec, role)),
-    )
-
-
-@role_app.command("add-group")
-def role_add_group(
-    name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]
-) -> None:
-    """Add a group to a role."""
-    change_project(name, lambda spec: _toggle("groups", group, add=True)(_role_of(spec, role)))
-    say(f"Group '{group}' added to role '{role}'")
-
-
-@role_app.command("remove-group")
-def role_remove_group(
-    name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]
-) -> None:
-    """Remove a group from a role."""
-    change_project(name, lambda spec: _toggle("groups", group, add=False)(_role_of(spec, role)))
-    say(f"Group '{group}' removed from role '{role}'")
-
-
-@role_app.command("create-token")
-def role_create_token(
-    name: Project,
-    role: Role,
-    expires_in: Annotated[
-        str, typer.Option("--expires-in", "-e", help="Such as 24h; 0s is never.")
-    ] = "0s",
-    id_: Annotated[str, typer.Option("--id", "-i", help="Id; generated by default.")] = "",
-    token_only: Annotated[bool, typer.Option("--token-only", "-t", help="Only the token.")] = False,
-) -> None:
-    """Create a token of a role; it is shown only once."""
-    body = {"expiresIn": seconds(expires_in), **({"id": id_} if id_ else {})}
-    token = Client.from_disk().post(path("projects", name, "roles", role, "token"), body)["token"]
-    if not token_only:
-        say(f"Create token succeeded for proj:{name}:{role}.")
-    say(token if token_only else f"  Token: {token}")
-
-
-@role_app.command("delete-token")
-def role_delete_token(
-    name: Project,
-    role: Role,
-    token: Annotated[
-        str, typer.Argument(metavar="ISSUED-AT|ID", help="Issue time in seconds, or id.")
-    ],
-) -> None:
-    """Revoke a token of a role."""
-    where = path(
-        "projects",
-        name,
-        "roles",
-        role,
-        "token",
-        token if token.isdigit() else "0",
-        id=None if token.isdigit() else token,
-    )
-    Client.from_disk().delete(where)
-
-
-@role_app.command("list-tokens")
-def role_list_tokens(
-    name: Project,
-    role: Role,
-    unixtime: Annotated[
-        bool, typer.Option("--unixtime", "-u", help="Times as seconds since 1970.")
-    ] = False,
-) -> None:
-    """List the tokens of a role."""
-    shown = str if unixtime else stamp
-    found = read(Client.from_disk(), name)
-    tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get(
-        "items"
-    ) or []
-    table(
-        ["ID", "ISSUED AT", "EXPIRES AT"],
-        [
-            [t.get("id", ""), shown(t["iat"]), shown(t["exp"]) if t.get("exp") else "Never"]
-            for t in tokens
-        ],
-    )
-
-
-_Names = Annotated[str, typer.Option(help="Patterns, separated by commas.")]
-_Number = Annotated[int, typer.Argument(metavar="ID", help="Number that `windows list` shows.")]
-
-
-@windows_app.command("list")
-def windows_list(name: Project, output: Output = "wide") -> None:
-    """List windows."""
-    hub = Client.from_disk()
-    windows = read(hub, name)["spec"].get("syncWindows") or []
-    if printed(windows, output):
-        return
-    active = hub.get(path("projects", name, "syncwindows")).get("windows") or []
-    head = [
-        "ID",
-        "STATUS",
-        "KIND",
-        "SCHEDULE",
-        "DURATION",
-        "APPLICATIONS",
-        "NAMESPACES",
-        "CLUSTERS",
-        "MANUALSYNC",
-        "SYNCOVERRUN",
-        "TIMEZONE",
-        "USEANDOPERATOR",
-    ]
-    table(
-        head,
-        [
-            [
-                n,
-                "Active" if w in active else "Inactive",
-                w.get("kind", ""),
-                w.get("schedule", ""),
-                w.get("duration", ""),
-                *(
-                    ",".join(w.get(f) or []) or "-"
-                    for f in ("applications", "namespaces", "clusters")
-                ),
-                "Enabled" if w.get("manualSync") else "Disabled",
-                "Enabled" if w.get("syncOverrun") else "Disabled",
-                w.get("timeZone") or "UTC",
-                "Enabled" if w.get("andOperator") else "Disabled",
-            ]
-            for n, w in enumerate(windows)
-        ],
-    )
-
-
-def _words(text: str) -> list[str]:
-    return [w.strip() for w in text.split(",") if w.strip()]
-
-
-@windows_app.command("add")
-def windows_add(
-    name: Project,
-    kind: Annotated[str, typer.Option("--kind", "-k", help="allow or deny.")],
-    schedule: Annotated[str, typer.Option("--schedule", help="minute hour day month weekday.")],
-    duration: Annotated[str, typer.Option("--duration", help="Such as 1h.")],
-    applications: _Names = "",
-    namespaces: _Names = "",
-    clusters: _Names = "",
-    manual_sync: Annotated[bool, typer.Option("--manual-sync", help="Allow manual syncs.")] = False,
-    time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Berlin.")] = "",
-    use_and_operator: Annotated[
-        bool,
-        typer.Option(
-            "--use-and-operator", help="Match only applications that meet all conditions."
-        ),
-    ] = False,
-    sync_overrun: Annotated[
-        bool, typer.Option("--sync-overrun", help="Let running syncs finish.")
-    ] = False,
-    description: Description = "",
-) -> None:
-    """Add a window."""
-    entry = {
-        "kind": kind,
-        "schedule": schedule,
-        "duration": duration,
-        "applications": _words(applications),
-        "namespaces": _words(namespaces),
-        "clusters": _words(clusters),
-        "manualSync": manual_sync,
-        "timeZone": time_zone,
-        "andOperator": use_and_operator,
-        "syncOverrun": sync_overrun,
-        "description": description,
-    }
-    change_project(
-        name,
-        lambda spec: spec.update(
-            syncWindows=[*(spec.get("syncWindows") or []), {k: v for k, v in entry.items() if v}]
-        ),
-    )
-
-
-def _window(spec: dict[str, Any], number: int) -> dict[str, Any]:
-    windows = spec.get("syncWindows") or []
-    if not 0 <= number < len(windows):
-        raise Problem(f"the project has no window {number}: flotilla proj windows list shows them")
-    return dict_in_place(windows[number])
-
-
-@windows_app.command("update")
-def windows_update(
-    name: Project,
-    number: _Number,
-    schedule: Annotated[
-        str, typer.Option("--schedule", help="minute hour day month weekday.")
-    ] = "",
-    duration: Annotated[str, typer.Option("--duration", help="Such as 1h.")] = "",
-    applications: _Names = "",
-    namespaces: _Names = "",
-    clusters: _Names = "",
-    time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Berlin.")] = "",
-) -> None:
-    """Update a window."""
-    given = {
-        "schedule": schedule,
-        "duration": duration,
-        "timeZone": time_zone,
-        "applications": _words(applications),
-        "namespaces": _words(namespaces),
-        "clusters": _words(clusters),
-    }
-    changes = {k: v for k, v in given.items() if v}
-    if not changes:
-        raise Problem(
-            "nothing to change: give --schedule, --duration, --applications, --namespaces, "
-            "--clusters or --time-zone"
-        )
-    change_project(name, lambda spec: _window(spec, number).update(changes))
-
-
-@windows_app.command("delete")
-def windows_delete(name: Project, number: _Number) -> None:
-    """Delete a window."""
-
-    def change(spec: dict[str, Any]) -> None:
-        gone = _window(spec, number)
-        spec["syncWindows"] = [w for w in spec["syncWindows"] if w is not gone]
-
-    change_project(name, change)
-
-
-def _switch(command: str, field: str, *, on: bool, text: str) -> None:
-    def run(name: Project, number: _Number) -> None:
-        change_project(name, lambda spec: _window(spec, number).update({field: on}))
-
-    run.__doc__ = text
-    windows_app.command(command, help=text)(run)
-
-
-_switch("enable-manual-sync", "manualSync", on=True, text="Let a sync by hand run in a window.")
-_switch("disable-manual-sync", "manualSync", on=False, text="Let no sync by hand run in a window.")
-_switch("enable-sync-overrun", "syncOverrun", on=True, text="Let what began before a window end.")
-_switch("disable-sync-overrun", "syncOverrun", on=False, text="Stop what began before a window.")
