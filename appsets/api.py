@@ -157,7 +157,7 @@ class ApplicationSets(View):
             require(caller, "applicationsets", "update", existing.rbac_object, existing.project)
             require(caller, "applicationsets", "update", draft.rbac_object, draft.project)
         if flag(request, "dryRun"):
-            made = [_manifest(draft, a) for a in _look(draft).apps]
+            made = [_manifest(draft, a) for a in _evaluate(draft).apps]
             return Response(
                 set_json(
                     draft,
@@ -249,7 +249,7 @@ def _require_cascades(caller: Caller, children: Sequence[Application]) -> None:
             require_cascade(caller, child)
 
 
-def _look(draft: ApplicationSet) -> Decision:
+def _evaluate(draft: ApplicationSet) -> Decision:
     try:
         return evaluate(draft, timezone.now() - FRESH)
     except SetError as error:
@@ -283,7 +283,7 @@ class Generate(View):
     def post(self, request: Request) -> Response:
         """Return the applications that `{applicationSet}` generates, and its problems."""
         draft = _drafted(request, _inner(request))
-        found = _look(draft)
+        found = _evaluate(draft)
         return Response(
             {
                 "applications": [_manifest(draft, a) for a in found.apps],
@@ -305,7 +305,7 @@ class Preview(View):
         without their names, together with their live resources.
         """
         draft = _drafted(request, _inner(request))
-        found = _look(draft)
+        found = _evaluate(draft)
         plan = found.plan
         lost = [found.rows[n] for n in (*plan.delete, *plan.waiting, *plan.kept)]
         changed = [found.rows[before.name] for before, _ in plan.update]

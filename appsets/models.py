@@ -35,14 +35,14 @@ class ApplicationSet(Lockable):
     claimed_until = models.DateTimeField(null=True)
     reconciled_at = models.DateTimeField(null=True)
     refresh_at = models.DateTimeField(
-        default=timezone.now, help_text="Answers of hosts that are older are asked for again."
+        default=timezone.now, help_text="Older answers of hosts are requested again."
     )
     deletion_requested_at = models.DateTimeField(null=True)
     application_status = DocumentField(
         default=list,
-        help_text="How far each application is in a rollout, as in status.applicationStatus.",
+        help_text="Progress of each application, as in status.applicationStatus.",
     )
-    rollout = DocumentField(default=dict, help_text="What people said of the rollout.")
+    rollout = DocumentField(default=dict, help_text="Requests of users for the rollout.")
     rollout_state = DocumentField(
         default=dict,
         help_text="Targets, since when steps are done, and what the rollout waits for.",
@@ -71,11 +71,11 @@ class Secret(models.Model):
     namespace = models.CharField(max_length=253, default="argocd")
     name = models.CharField(max_length=253)
     project = models.CharField(
-        max_length=253, blank=True, help_text="Whose sets may use it; empty for all."
+        max_length=253, blank=True, help_text="The project whose sets may use it; empty for all."
     )
     servers = DocumentField(
         default=list,
-        help_text="Where it may be sent: scheme, host and port, such as https://api.github.com.",
+        help_text="Servers that it may be sent to, such as https://api.github.com.",
     )
     data = SealedJSONField()
     created_at = models.DateTimeField(default=timezone.now)
@@ -130,7 +130,9 @@ class HostBudget(models.Model):
     server = models.CharField(max_length=300, unique=True)
     tokens = models.FloatField(default=0)
     filled_at = models.DateTimeField(default=timezone.now)
-    blocked_until = models.DateTimeField(null=True, help_text="It asked to be left alone.")
+    blocked_until = models.DateTimeField(
+        null=True, help_text="The server asked for a pause until then."
+    )
 
     def __str__(self) -> str:
         return self.server

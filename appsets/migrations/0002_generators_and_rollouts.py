@@ -68,7 +68,9 @@ class Migration(migrations.Migration):
                 ("filled_at", models.DateTimeField(default=django.utils.timezone.now)),
                 (
                     "blocked_until",
-                    models.DateTimeField(help_text="It asked to be left alone.", null=True),
+                    models.DateTimeField(
+                        help_text="The server asked for a pause until then.", null=True
+                    ),
                 ),
             ],
         ),
@@ -93,7 +95,7 @@ class Migration(migrations.Migration):
             name="application_status",
             field=models.JSONField(
                 default=list,
-                help_text="How far each application is in a rollout, as in status.applicationStatus.",
+                help_text="Progress of each application, as in status.applicationStatus.",
             ),
         ),
         migrations.AddField(
@@ -106,13 +108,13 @@ class Migration(migrations.Migration):
             name="refresh_at",
             field=models.DateTimeField(
                 default=django.utils.timezone.now,
-                help_text="Answers of hosts that are older are asked for again.",
+                help_text="Older answers of hosts are requested again.",
             ),
         ),
         migrations.AddField(
             model_name="applicationset",
             name="rollout",
-            field=models.JSONField(default=dict, help_text="What people said of the rollout."),
+            field=models.JSONField(default=dict, help_text="Requests of users for the rollout."),
         ),
         migrations.AddField(
             model_name="applicationset",
@@ -162,7 +164,7 @@ class Migration(migrations.Migration):
                     "project",
                     models.CharField(
                         blank=True,
-                        help_text="Whose sets may use it; empty for all.",
+                        help_text="The project whose sets may use it; empty for all.",
                         max_length=253,
                     ),
                 ),
@@ -170,7 +172,7 @@ class Migration(migrations.Migration):
                     "servers",
                     models.JSONField(
                         default=list,
-                        help_text="Where it may be sent: scheme, host and port, such as https://api.github.com.",
+                        help_text="Servers that it may be sent to, such as https://api.github.com.",
                     ),
                 ),
                 ("data", hub.base.crypto.SealedJSONField(default=dict)),
