@@ -81,15 +81,15 @@ def _visible_waits(row: ApplicationSet, children: Sequence[Application]) -> list
 
 def _rollout(row: ApplicationSet) -> dict[str, Any]:
     """Return the progress of a rollout."""
-    state, told = row.rollout_state, row.rollout
+    state, requested = row.rollout_state, row.rollout
     return filled(
         {
             "step": state.get("step"),
             "waitsFor": state.get("waits"),
             "halted": state.get("halted") or None,
-            "paused": told.get("paused"),
-            "pausedBy": told.get("pausedBy"),
-            "aborted": len(told.get("aborted") or {}) or None,
+            "paused": requested.get("paused"),
+            "pausedBy": requested.get("pausedBy"),
+            "aborted": len(requested.get("aborted") or {}) or None,
         }
     )
 

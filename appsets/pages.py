@@ -130,7 +130,7 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
             "waiting": waiting,
             "steps": shown_steps,
             "state": row.rollout_state,
-            "told": row.rollout,
+            "requested": row.rollout,
             "events": SetEvent.objects.filter(uid=row.uid).order_by("-pk")[:12],
             "generators": ", ".join(
                 k for g in row.spec["generators"] for k in g if k not in ("selector", "template")

@@ -448,7 +448,7 @@ def _conditions(
     }
     before = {c["type"]: c for c in row.conditions}
     kept = [before[kind] for kind in rollouts.KINDS if kind in before]
-    return [*(_condition(kind, *told, before.get(kind)) for kind, told in made.items()), *kept]
+    return [*(_condition(kind, *found, before.get(kind)) for kind, found in made.items()), *kept]
 
 
 def _condition(
@@ -497,9 +497,9 @@ def _store(
 def _record_events(row: ApplicationSet, conditions: Sequence[dict[str, Any]]) -> None:
     """Record the changes of a set as events."""
     before = {c["type"]: c["message"] for c in row.conditions}
-    told = next((c for c in conditions if c["type"] == "ResourcesUpToDate"), None)
-    if told is not None and before.get("ResourcesUpToDate") != told["message"]:
-        kind = "Normal" if told["status"] == "True" else "Warning"
+    current = next((c for c in conditions if c["type"] == "ResourcesUpToDate"), None)
+    if current is not None and before.get("ResourcesUpToDate") != current["message"]:
+        kind = "Normal" if current["status"] == "True" else "Warning"
         SetEvent.objects.create(
-            uid=row.uid, kind=kind, reason=told["reason"], message=told["message"]
+            uid=row.uid, kind=kind, reason=current["reason"], message=current["message"]
         )
