@@ -8,7 +8,7 @@ from support.streams import collect
 from support.web import deployment
 
 from clusters import live
-from clusters.models import Cluster, LiveChange
+from clusters.models import Cluster, LiveChange, LiveResource
 from projects import triggers
 from projects.models import Application, ManagedResource
 
@@ -131,3 +131,21 @@ def test_a_deleted_pod_leaves_the_tree(hub, cluster, repo, app, namespace):
     print(f"the tree was told after {time.monotonic() - began:.2f} s")
     [line] = collect(hub, "/api/v1/stream/applications/web/resource-tree", 1, (9, None))
     assert pod not in {n["name"] for n in json.loads(line)["result"]["nodes"]}
+
+
+def test_a_list_corrects_whose_a_stored_hook_is(db):
+    """A row of an earlier release that did not count a hook with a generated name as its own."""
+    cluster = Cluster.objects.create(server="https://c.example", name="c", config={})
+    hook = seen("Job", "pre-0123abc-presync-1764300000", group="batch")
+    hook.manifest["metadata"]["annotations"] = {
+        "argocd.argoproj.io/hook": "PreSync",
+        "argocd.argoproj.io/tracking-id": "web:batch/Job:n/pre-",
+    }
+    live.record(cluster.pk, [hook])
+    LiveResource.objects.update(is_self=False)
+
+    assert live.record(cluster.pk, [hook]) == 0
+    assert live.record(cluster.pk, [hook], is_list=True) == 1
+    assert live.record(cluster.pk, [hook], is_list=True) == 0
+
+    assert LiveResource.objects.get().is_self
