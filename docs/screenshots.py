@@ -1,6 +1,7 @@
 """Make the pictures of the README from a hub that runs the demonstration.
 
-Run: python manage.py up --demo --port 8123, then python docs/screenshots.py http://127.0.0.1:8123 PASSWORD [chromium].
+Run: python manage.py up --demo --port 8123, then
+python docs/screenshots.py http://127.0.0.1:8123 PASSWORD [chromium].
 Shapes: writes docs/applications.png and docs/application.png, 1440 by 900.
 """
 

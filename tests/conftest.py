@@ -469,7 +469,9 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page of a browser that nobody has used: no cookies, no storage, no cache of another test."""
+    """A page of a browser that nobody has used: no cookies, no storage, no cache of another
+    test.
+    """
     context = browser.new_context()
     page = context.new_page()
     page.set_default_timeout(15_000)

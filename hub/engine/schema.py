@@ -257,7 +257,7 @@ class Type:
     def is_key(self, name: str) -> bool:
         """Return whether a name is a key that the author chose, as of a label, and not a field.
 
-        Servers add no keys. The default that some documents give for the values of a map is for null.
+        Servers add no keys. A default of map values, as some documents have it, is for null.
         """
         return self.shape == MAP and name not in self._fields and "v" in self._words
 

@@ -47,7 +47,9 @@ def tree(repo):
             "cluster-charts/cluster2/mychart/values.yaml": "a: 1",
             "many/list.yaml": "- name: one\n  size: 1\n- name: two\n  size: 2\n",
             "many/empty.yaml": "",
-            "nested/services.yaml": "services:\n- name: api\n  port: 80\n- name: web\n  port: 8080\n",
+            "nested/services.yaml": (
+                "services:\n- name: api\n  port: 80\n- name: web\n  port: 8080\n"
+            ),
         }
     )
     return repo

@@ -581,7 +581,9 @@ def developer(idle_hub):
     change_setting(
         "rbac",
         {
-            "policy.csv": "p, dev, applicationsets, *, team/*, allow\np, dev, repositories, *, team/*, allow"
+            "policy.csv": (
+                "p, dev, applicationsets, *, team/*, allow\np, dev, repositories, *, team/*, allow"
+            )
         },
     )
     access_changed("policy", "rbac", None)

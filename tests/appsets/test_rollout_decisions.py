@@ -355,8 +355,8 @@ def test_deletion_order():
 class Fleet(RuleBasedStateMachine):
     """Applications under random events, and a rollout that looks whenever it likes.
 
-    The world moves on its own: syncs start, end, fail, are lost; commits come; people sync, pause, abort,
-    advance. What must hold is written as invariants, from the outside.
+    The world moves on its own: syncs start, end, fail, are lost; commits come; people sync, pause,
+    abort, advance. What must hold is written as invariants, from the outside.
     """
 
     @initialize(

@@ -1,4 +1,6 @@
-"""`managedFieldsManagers`: exactly what a manager owns is taken from the cluster, at every depth."""
+"""`managedFieldsManagers`: exactly what a manager owns is taken from the cluster, at every
+depth.
+"""
 
 import json
 

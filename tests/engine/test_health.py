@@ -425,7 +425,9 @@ ended = {
                 {},
                 {},
                 annotations={
-                    "autoscaling.alpha.kubernetes.io/conditions": '[{"type":"AbleToScale","status":"True"}]'
+                    "autoscaling.alpha.kubernetes.io/conditions": (
+                        '[{"type":"AbleToScale","status":"True"}]'
+                    )
                 },
             )
             | {"status": None},

@@ -13,7 +13,9 @@ from hub.engine.health import assess
 from hub.engine.lua import health_script
 
 SLOW = {
-    "its own find": "string.find = function() end while true do pcall(function() while true do end end) end",
+    "its own find": (
+        "string.find = function() end while true do pcall(function() while true do end end) end"
+    ),
     "its own type": (
         "string.find = nil string.byte = nil while true do pcall(function() while true do end end) "
         "end"
@@ -26,7 +28,9 @@ SLOW = {
         "local t = {} for i = 1, 300000 do t[i] = 1 end while true do table.insert(t, 1, 1) "
         "table.remove(t, 1) end"
     ),
-    "joined": 'local t = {} for i = 1, 300000 do t[i] = "x" end while true do table.concat(t, ",") end',
+    "joined": (
+        'local t = {} for i = 1, 300000 do t[i] = "x" end while true do table.concat(t, ",") end'
+    ),
 }
 
 

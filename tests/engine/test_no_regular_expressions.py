@@ -1,4 +1,4 @@
-"""Python's `re` never reads a pattern of a person, and no pattern of ours takes long on a text of one.
+"""Python's `re` never reads a pattern of a user, and no pattern of ours is slow on a user's text.
 
 It tries every way to match while it holds the interpreter: people's patterns go through
 `hub.engine.globs` and `hub.engine.regex`.
@@ -19,14 +19,16 @@ CALLS = {"compile", "match", "search", "fullmatch", "sub", "subn", "split", "fin
 PUT_TOGETHER = {
     "projects/sources/rendering.py": "names of the hub's own build environment",
     "hub/pages/api_guide.py": "a table in the same file",
-    "appsets/template/functions/regexes.py": "a number of columns from 1 to 10,000, and a text of at most 10,000 characters",
+    "appsets/template/functions/regexes.py": (
+        "1 to 10,000 columns, and a text of at most 10,000 characters"
+    ),
 }
 # Patterns that take long on a long text: what bounds the texts that they are given.
 BOUNDED = {
     "hub/engine/retry.py": "a duration has at most 100 characters",
     "hub/engine/quantity.py": "a quantity has at most 64 characters",
     "projects/sources/versions.py": "a constraint has at most 256 characters",
-    "appsets/template/functions/versions.py": "constraints and versions have at most 256 characters",
+    "appsets/template/functions/versions.py": "constraints and versions: 256 characters",
 }
 SHORT = 256
 

@@ -141,7 +141,9 @@ def test_rights_that_others_lost_take_no_answer_away(people):
 
 
 def test_a_right_to_what_was_made_comes_before_the_answer(people):
-    """Creating an application asks for it by name; the answer is kept for as long as that may be."""
+    """Creating an application asks for it by name; the answer is kept for as long as that may
+    be.
+    """
     people.rules("p, ann, applications, *, default/*, allow")
     body = application("default")
     first = people.send("ann", body, method="POST", path=PATH + "?validate=false")

@@ -739,7 +739,7 @@ def test_webhooks(idle_hub, settings):
         ("ignore_differences", [{"group": "x"}], "kind is required"),
         ("ignore_differences", [{"kind": "X", "jqPathExpressions": ["$ENV"]}], "not available"),
         ("compare_options", {"ignoreResourceStatusField": "x"}, "all, crd or none"),
-        ("resource_filters", {"exclusions": ["x"]}, "must hold the lists"),
+        ("resource_filters", {"exclusions": ["x"]}, "must have the lists"),
     ],
 )
 def test_bad_settings(idle_hub, name, value, words):

@@ -363,8 +363,12 @@ CM = {
         "webhook.maxPayloadSizeMB": "2",
         "accounts.bot": "apiKey",
         "kustomize.buildOptions": "--enable-helm",
-        "resource.customizations.health.example.com_Thing": 'return {status = obj.status.ok and "Healthy" or "Degraded", message = "by script"}',
-        "resource.customizations.ignoreDifferences.example.com_Thing": "jsonPointers: [/spec/a]\njqPathExpressions: ['.spec.list[] | select(.x == 1)']\n",
+        "resource.customizations.health.example.com_Thing": (
+            'return {status = obj.status.ok and "Healthy" or "Degraded", message = "by script"}'
+        ),
+        "resource.customizations.ignoreDifferences.example.com_Thing": (
+            "jsonPointers: [/spec/a]\njqPathExpressions: ['.spec.list[] | select(.x == 1)']\n"
+        ),
         "resource.customizations.actions.example.com_Thing": (
             "discovery.lua: |\n  return {poke = {}, rest = {disabled = true}}\ndefinitions:\n"
             "- name: poke\n  action.lua: |\n    obj.spec.poked = true\n    return obj\n"

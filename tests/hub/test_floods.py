@@ -1,4 +1,6 @@
-"""Many and large requests: nobody who is not signed in takes the time or the memory of the others."""
+"""Many and large requests: nobody who is not signed in takes the time or the memory of the
+others.
+"""
 
 import asyncio
 import contextlib

@@ -255,7 +255,9 @@ def requests_networks(*texts):
 
 
 def rebinding(monkeypatch, *answers):
-    """Have the name `rebind.test` stand for one address after the other, and count the questions."""
+    """Have the name `rebind.test` stand for one address after the other, and count the
+    questions.
+    """
     real, asked, turn = socket.getaddrinfo, [], itertools.cycle(answers)
 
     def resolve(host, port, *more, **named):

@@ -256,7 +256,9 @@ def test_an_unasked_answer_is_good_once(unasked):
 
 
 def test_an_asked_answer_does_not_become_an_unasked_one(unasked):
-    """The envelope is not signed: without what it answers, a stolen answer would open any browser."""
+    """The envelope is not signed: without what it answers, a stolen answer would open any
+    browser.
+    """
     _victim, request_id, acs = begin(unasked)
     response = unasked.response(request_id, acs, audience=AUDIENCE)
     stolen = changed(response, lambda t: t.replace(f' InResponseTo="{request_id}"', "", 1))

@@ -1,4 +1,6 @@
-"""Every path of Argo CD's API is served: for somebody who may, and with a refusal for who may not."""
+"""Every path of Argo CD's API is served: for somebody who may, and with a refusal for who may
+not.
+"""
 
 import json
 

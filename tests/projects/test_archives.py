@@ -1,4 +1,6 @@
-"""Archives of somebody else's: those that tools write are read, all others end soon and in words."""
+"""Archives of somebody else's: those that tools write are read, all others end soon and in
+words.
+"""
 
 import contextlib
 import gzip

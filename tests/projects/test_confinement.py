@@ -1,4 +1,6 @@
-"""What a program that people's files have taken over can still do: each probe attacks from inside."""
+"""What a program that people's files have taken over can still do: each probe attacks from
+inside.
+"""
 
 import json
 import os
@@ -309,7 +311,9 @@ NEST = "local nested(n) = if n == 0 then {} else {a: nested(n - 1)};\n"
         {"a.jsonnet": NEST + NESTED % 300},
         {"a.jsonnet": NEST.replace("{a: nested(n - 1)}", "[nested(n - 1)]") + NESTED % 300},
         {
-            "a.json": '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": '
+            "a.json": (
+                '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": '
+            )
             + "[" * 300
             + "]" * 300
             + "}"

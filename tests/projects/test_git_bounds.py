@@ -60,7 +60,8 @@ def entry(kind, data, before=b""):
 def chain(links, base_size, filler):
     """Return the objects of a pack, each a delta of the one before, and the name of the last one.
 
-    A delta says all of it anew, so that it is as long as what it makes: nothing but zeros, which cost nothing.
+    A delta says all of it anew, so that it is as long as what it makes: nothing but zeros,
+    which cost nothing.
     """
     content = b"\0" * base_size
     parts = [entry(3, content)]
@@ -300,7 +301,9 @@ def test_a_submodule_is_found_under_its_folder_alone():
 
 
 def test_submodules_are_counted_through_all_levels(repo, git_server, settings):
-    """A repository with two of itself has two, four, eight: each is a fetch, a folder and a tree."""
+    """A repository with two of itself has two, four, eight: each is a fetch, a folder and a
+    tree.
+    """
     settings.MAX_SUBMODULES = 6
     git_remotes.forget()
     other = Repository(git_server, f"many-{os.urandom(4).hex()}")
@@ -388,7 +391,9 @@ def test_what_is_fetched_is_a_commit(repo, commit):
 
 
 def test_what_a_server_says_moves_no_cursor():
-    """What it says when it refuses is a condition of applications, and a line of the command line."""
+    """What it says when it refuses is a condition of applications, and a line of the command
+    line.
+    """
     server = Hostile(lambda _path: http(b"fatal: a\x1b[2Jb\n", 500, Content_Type="text/plain"))
     with pytest.raises(RetryLater) as found:
         git.fetch_refs(f"{server.url}/a.git", {})

@@ -1,4 +1,6 @@
-"""Git servers that lie: names that move, redirects into the network, repositories that are bombs."""
+"""Git servers that lie: names that move, redirects into the network, repositories that are
+bombs.
+"""
 
 import itertools
 import os

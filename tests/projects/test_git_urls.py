@@ -66,7 +66,9 @@ def test_a_url_is_read_as_git_reads_it(asked, url, found):
 
 @pytest.mark.parametrize(("url", "found"), BY_SSH)
 def test_ssh_goes_where_the_hub_has_looked(asked, url, found):
-    """What ssh makes of all its arguments is the address that was checked, whatever the URL says."""
+    """What ssh makes of all its arguments is the address that was checked, whatever the URL
+    says.
+    """
     way = git_transport.Transport("ssh", found.host, found.port, ("192.0.2.7",), user=found.user)
     with git_transport.environment(way, {}, "192.0.2.7") as env:
         command = shlex.split(env["GIT_SSH_COMMAND"])

@@ -244,7 +244,9 @@ CHART = chart("demo", "1.0.0", "real/charts/demo")
         pytest.param(
             {
                 "real/a.jsonnet": "import 'l.libsonnet'",
-                "real/l.libsonnet": "{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: 'j'}, data: {a: 'x'}}",
+                "real/l.libsonnet": (
+                    "{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: 'j'}, data: {a: 'x'}}"
+                ),
             },
             {"app": "real"},
             {"path": "app"},

@@ -1,4 +1,6 @@
-"""A repository that one project may read: what the hub has of it already is not given to another."""
+"""A repository that one project may read: what the hub has of it already is not given to
+another.
+"""
 
 from datetime import timedelta
 

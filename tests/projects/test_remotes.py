@@ -442,7 +442,9 @@ def test_what_kustomizations_are_made_of_works():
         },
         **{
             "label.yaml": json.dumps({**label, "metadata": {"name": "n"}, "labels": {"n": "1"}}),
-            "comp/kustomization.yaml": "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\nnamePrefix: x-\n",
+            "comp/kustomization.yaml": (
+                "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\nnamePrefix: x-\n"
+            ),
         },
     )
 

@@ -40,9 +40,10 @@ def use(monkeypatch, **more):
 def test_a_hostile_project_does_not_make_another_wait(
     transactional_db, repo, settings, monkeypatch
 ):
-    """The 95th percentile of 20 renders of one project beside six threads of another that never end.
+    """The 95th percentile of 20 renders beside six endless threads of another project.
 
-    Measured is all that a look waits for: the wall time of `sources.load`, and in it the wait for a place. Each of
+    Measured is all that a look waits for: the wall time of `sources.load`, and in it the wait
+    for a place. Each of
     the hostile renders lasts two seconds, so one that is waited for breaks both limits.
     """
     settings.EXEC_TIMEOUT = timedelta(seconds=2)

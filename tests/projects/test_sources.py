@@ -194,7 +194,9 @@ def test_kube_version_and_missing_dependency(repo):
     repo.commit(
         {
             **CHART,
-            "chart/Chart.yaml": "apiVersion: v2\nname: demo\nversion: 1.0.0\nkubeVersion: '>=1.40'\n",
+            "chart/Chart.yaml": (
+                "apiVersion: v2\nname: demo\nversion: 1.0.0\nkubeVersion: '>=1.40'\n"
+            ),
         }
     )
     with pytest.raises(Stalled, match="kubeVersion"):

@@ -530,7 +530,9 @@ def test_scripts_of_administrators(hub, sandbox, repo, app, namespace):
     repo.commit(
         {
             "crd.yaml": WIDGETS,
-            "g.yaml": "apiVersion: example.org/v1\nkind: Gadget\nmetadata: {name: g}\nspec: {size: 1}\n",
+            "g.yaml": (
+                "apiVersion: example.org/v1\nkind: Gadget\nmetadata: {name: g}\nspec: {size: 1}\n"
+            ),
         }
     )
     name = app(repo, sandbox, namespace, policy=options(automated={}))

@@ -144,7 +144,9 @@ data:
         "apiVersion: v1\r\nkind: ConfigMap\r\nmetadata: {name: windows}\r\ndata:\r\n  text: |\r\n"
         "    a\r\n    b"
     ),
-    "chart/templates/close.yaml": "---apiVersion: v1\nkind: ConfigMap\nmetadata: {name: close}\n\n\n---\n\n",
+    "chart/templates/close.yaml": (
+        "---apiVersion: v1\nkind: ConfigMap\nmetadata: {name: close}\n\n\n---\n\n"
+    ),
     "chart/templates/hook.yaml": (
         "apiVersion: batch/v1\nkind: Job\n"
         "metadata: {name: hook, annotations: {helm.sh/hook: 'pre-install,pre-upgrade', "
@@ -180,8 +182,12 @@ FILES = {
         "apiVersion: v2\nname: files\nversion: 0.1.0\nappVersion: 1.16.0\n"
         "kubeVersion: '>=1.20.0-0'\nkeywords: [a, b]\nannotations: {x: y}\n"
     ),
-    "chart/.helmignore": "*.bak\nconf/secret*\n/top.txt\n!keep.bak\n# comment\ntemplates/ignored.yaml\n",
-    "chart/values.yaml": "name: '{{ .Release.Name }}-tpl'\nlist: [c, a, b]\nmap: {x: 1, y: {z: two}}\nneed: given\n",
+    "chart/.helmignore": (
+        "*.bak\nconf/secret*\n/top.txt\n!keep.bak\n# comment\ntemplates/ignored.yaml\n"
+    ),
+    "chart/values.yaml": (
+        "name: '{{ .Release.Name }}-tpl'\nlist: [c, a, b]\nmap: {x: 1, y: {z: two}}\nneed: given\n"
+    ),
     "chart/conf/a.ini": "[a]\nx = 1\n",
     "chart/conf/b.ini": "[b]\ny = 2\n\n",
     "chart/conf/secret.ini": "hidden",
@@ -250,7 +256,9 @@ dependencies:
         '"int64" .Values.port) (eq .Values.port 444) }}"}\n'
     ),
     "chart/charts/strict/Chart.yaml": "apiVersion: v2\nname: strict\nversion: 1.0.0\n",
-    "chart/charts/strict/values.schema.json": '{"type": "object", "required": ["must"], "properties": {"must": {"type": "integer"}}}',
+    "chart/charts/strict/values.schema.json": (
+        '{"type": "object", "required": ["must"], "properties": {"must": {"type": "integer"}}}'
+    ),
     "chart/charts/strict/templates/a.yaml": (
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: strict}\n"
         'data: {must: "{{ .Values.must }}"}\n'

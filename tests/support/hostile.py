@@ -1,4 +1,6 @@
-"""A server on loopback that answers with whatever a test wants, on the wire, and counts who came."""
+"""A server on loopback that answers with whatever a test wants, on the wire, and counts who
+came.
+"""
 
 import contextlib
 import socket
@@ -8,7 +10,9 @@ import zlib
 
 
 def gzip_of(*parts, repeat=1):
-    """Return gzip whose content is `parts`, each `repeat` times: nearly nothing, and a lot inside."""
+    """Return gzip whose content is `parts`, each `repeat` times: nearly nothing, and a lot
+    inside.
+    """
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join(packer.compress(part) for part in parts for _ in range(repeat)) + packer.flush()
 

@@ -1,6 +1,7 @@
-"""A host of repositories that speaks the APIs of GitHub, GitLab, Gitea, Bitbucket (two), Azure DevOps and CodeCommit.
+"""A host of repositories that serves the APIs of seven SCM providers.
 
-One world is told in every dialect, with their pages, entity tags, rate limits and errors, so that a test says
+One world is told in every dialect, with their pages, entity tags, rate limits and errors, so that a
+test says
 once what must come out of all.
 """
 

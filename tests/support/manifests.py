@@ -1,4 +1,6 @@
-"""Random manifests of a cluster's kinds, made from the schemas that the cluster itself publishes."""
+"""Random manifests of a cluster's kinds, made from the schemas that the cluster itself
+publishes.
+"""
 
 import copy
 import random

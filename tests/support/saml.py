@@ -80,7 +80,8 @@ class SAMLProvider:
         """Return a response in base64; `sign` is assertion, response, both or nothing.
 
         Shapes: `said` replaces what the parts say of themselves: `recipient`, `destination`,
-            `confirmed` (the request in the assertion), `ends`, `method`, `not_before` and `algorithms`.
+            `confirmed` (the request in the assertion), `ends`, `method`, `not_before`
+            and `algorithms`.
         """
         who = {**self.person, **(person or {})}
         now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,6 @@
-"""A hub that answers over HTTP, an identity provider, and a browser: for tests of what people see."""
+"""A hub that answers over HTTP, an identity provider, and a browser: for tests of what people
+see.
+"""
 
 import contextlib
 import fcntl
@@ -53,7 +55,9 @@ class Web:
 
 
 def install_provider():
-    """Install the provider's package once, also when several test processes ask at the same time."""
+    """Install the provider's package once, also when several test processes ask at the same
+    time.
+    """
     with (IDP / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not all((IDP / "node_modules" / p).is_dir() for p in ("oidc-provider", "axe-core")):
