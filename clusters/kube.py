@@ -513,7 +513,7 @@ def _causes(details: Any) -> list[Cause]:
         if isinstance(entry, dict):
             message = str(entry.get("message") or "")
             if len(message) > _LONG_CAUSE:
-                # As of a Job: the value is its whole pod template, the reason comes last.
+                # The value of a Job is its whole pod template. The reason comes last.
                 message = message.rpartition(": ")[2][:_LONG_CAUSE]
             cause = Cause(str(entry.get("field")), str(entry.get("reason")), message)
             if cause not in found:

@@ -40,7 +40,7 @@ OUR_KINDS = {
 }
 """The hub's own objects in its home cluster, whatever that cluster serves under these names."""
 DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
-"""Never marked, so its health and digest are kept for whoever wants it; its body is not."""
+"""Definitions carry no tracking mark: only their health and digest are stored."""
 _COLUMNS = [
     "group",
     "version",

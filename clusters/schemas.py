@@ -31,11 +31,11 @@ from hub.engine.schema import Type, is_small_document, small_document, type_of
 log = logging.getLogger(__name__)
 
 INDEX_SECONDS = 600.0
-"""How long it is believed which documents a cluster has; a changed definition is seen at once."""
+"""Lifetime of a cluster's index of documents. A changed definition ends it at once."""
 SILENT_SECONDS = 60.0
-"""After so long a cluster that did not say what its kinds are is asked again."""
+"""Retry interval for a cluster that publishes no index or document."""
 SETTLING_SECONDS = 30.0
-"""So long after a definition has changed its new document may come."""
+"""How long after a change of a definition its new document may be published."""
 KEPT_DAYS = 30
 _MOST_DOCUMENTS = 5000
 _MOST_PATHS = 5000

@@ -405,7 +405,7 @@ class Tombstone(models.Model):
 
 
 OLDEST = "oldest_version"
-"""The setting with the version before which it is no longer known what went."""
+"""The setting with the oldest version since which every deletion is recorded."""
 
 
 def forget_tombstones(before: datetime) -> None:
@@ -418,7 +418,7 @@ def forget_tombstones(before: datetime) -> None:
 
 
 NOTICES = "notices"
-"""The setting with what everybody reads above every page."""
+"""The setting with the notices that are shown on every page."""
 
 
 class Setting(models.Model):

@@ -1,4 +1,9 @@
-"""Compare the desired manifests of an application with its live resources."""
+"""Compare the desired manifests of an application with its live resources.
+
+`_pair` decides the status of a resource: from its fields (`hub.engine.diff`) and, where only the
+API server knows, from a dry run (`projects.dry_runs`). `hub.engine.status` derives the status of
+the application from it, and `projects.pages.explain` words it.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -511,7 +516,7 @@ def _notes(
         for key, found in settled.items()
         if found.note
     ] + [
-        (REPEATED, f"{draft.key}: {repeat}: the last one counts{_without_names(repeat)}")
+        (REPEATED, f"{draft.key}: {repeat}: the last one is used{_without_names(repeat)}")
         for draft in drafts
         for repeat in draft.repeats
     ]
@@ -520,7 +525,7 @@ def _notes(
 def _without_names(repeat: Duplicate) -> str:
     if not repeat.lost:
         return ""
-    return f", so what refers to {', '.join(map(repr, repeat.lost))} by name finds nothing"
+    return f", and references to {', '.join(map(repr, repeat.lost))} by name do not resolve"
 
 
 def _pair(draft: _Draft, settled: Settled | None, options: Mapping[str, str]) -> Pair:

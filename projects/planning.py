@@ -244,7 +244,7 @@ def _chosen(run: Run, found: Compared) -> list[Any]:
     pairs = found.pairs
     if selected:
         pairs = [p for p in pairs if not p.state.hook]
-        # Self-heal selects resources that may be in sync again by now: only people are told.
+        # Self-heal may select resources that are in sync by now: only manual syncs report it.
         if not run.operation.is_automated:
             problem = selection_problem(selected, [p.key for p in pairs])
             if problem:

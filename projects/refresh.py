@@ -1,4 +1,8 @@
-"""Refresh an application: load its sources, compare them with the cluster, store the result."""
+"""Refresh an application: load its sources, compare them with the cluster, store the result.
+
+`projects.triggers`, `projects.artifact_triggers` and `request_refresh` decide when an application
+is due; `projects.tasks` finds and enqueues what is due.
+"""
 
 import hashlib
 import logging

@@ -1,6 +1,7 @@
 """Run operations, as a state machine in the database.
 
-Each run takes the steps that are possible now, stores their state, and ends.
+Each run takes the steps that are possible now, stores their state, and ends. The order of the steps
+is decided by `hub.engine.plan`, the phases by `hub.engine.hooks`.
 """
 
 import logging

@@ -1,7 +1,9 @@
 """Who may do what. All access to rows for users is decided here.
 
 Policies come from documents (the setting `rbac`), roles kept as objects, project roles and
-temporary grants. They are compiled together, and again as soon as one of them changes.
+temporary grants. They are compiled together, and again as soon as one of them changes. The rules
+and the built-in roles are in `hub.engine.rbac`, who holds a right is answered by
+`hub.access.explain`, and each view names the right that it needs as `permission`.
 """
 
 import contextvars

@@ -45,7 +45,7 @@ class Sources:
     projects: Mapping[str, tuple[Mapping[str, Any], ...]]
     grants: tuple[Rule, ...]
     problems: tuple[Problem, ...] = ()
-    """What is stored and could not even be taken apart."""
+    """Stored policies that could not be parsed."""
 
     def enforcer(self, known: "Known | None" = None) -> Enforcer:
         """Compile; `known` caches the policies of projects for the next call."""

@@ -177,7 +177,7 @@ class OneGrant(View):
         require(caller, "roles", "update", "grants")
         grant = Grant.objects.filter(pk=number, revoked_at=None, ends_at__gt=timezone.now()).first()
         if grant is None:
-            raise NotFound(f"there is no grant {number} that lasts")
+            raise NotFound(f"there is no active grant {number}")
         with transaction.atomic():
             grant.revoked_at, grant.is_closed = timezone.now(), True
             grant.save(update_fields=["revoked_at", "is_closed"])

@@ -22,7 +22,7 @@ from hub.models import (
 FIELDS = ("actor", "project", "cluster", "object", "verb", "kind", "outcome", "ticket", "address")
 MOST = 1000
 UNKNOWN = "outcome unknown"
-"""What is shown of a change that was begun and of which nobody knows yet whether it was made."""
+"""The label of a change whose outcome is not known yet."""
 
 
 def moment(text: str, field: str, *, end: bool = False) -> datetime | None:

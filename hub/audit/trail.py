@@ -33,10 +33,10 @@ class Subject(NamedTuple):
 
 _NOTHING = Subject()
 about: contextvars.ContextVar[Subject] = contextvars.ContextVar("about", default=_NOTHING)
-"""What the request that is being served is about, as far as it is known by now."""
+"""The subject of the current request, once it is known."""
 
 _LATEST = 20
-"""So many of the latest refusals of an object are compared with the one that may be written."""
+"""The number of recent refusals of an object that are checked for a duplicate."""
 _CLASSES = {
     "login": "sign-in",
     "logout": "sign-in",

@@ -23,9 +23,9 @@ class Look:
     caller: Caller | None
     """None when nobody is signed in by that token any more."""
     policies: object
-    """Equal to that of another look when the policies are the same."""
+    """Compares equal between checks while the policies are unchanged."""
     bearing: object
-    """Equal to that of another look when what the policies say of this caller is the same."""
+    """Compares equal between checks while the rules for this caller are unchanged."""
 
 
 class Visitor(Protocol):

@@ -273,7 +273,8 @@ def _check_issuer(provider: Provider) -> None:
         if _clash(provider, other):
             field = "issuer" if provider.protocol == "oidc" else "entityID"
             raise Invalid(
-                f"config.{field} is that of provider {other.slug}: its people would be taken over"
+                f"config.{field} is already used by provider {other.slug}: "
+                "this one could take over its accounts"
             )
 
 

@@ -172,11 +172,13 @@ def _checked(auth: Any, provider: Provider, message: str) -> str:
     issued = OneLogin_Saml2_Utils.parse_SAML_to_time(str(root.get("IssueInstant")))
     now = calendar.timegm(time.gmtime())
     if abs(now - issued) > _FRESH_SECONDS or not root.get("ID"):
-        raise SignInError(f"{provider.slug}: the request to sign out is not of now")
+        raise SignInError(f"{provider.slug}: the sign-out request has an invalid time or no ID")
     here = auth.get_settings().get_sp_data()["singleLogoutService"]["url"]
     issuer = OneLogin_Saml2_Logout_Request.get_issuer(text)
     if issuer != provider.issuer or root.get("Destination") not in (None, here):
-        raise SignInError(f"{provider.slug}: the request to sign out is for or of somebody else")
+        raise SignInError(
+            f"{provider.slug}: the sign-out request has the wrong issuer or destination"
+        )
     saml.use_up_logout(provider, str(root.get("ID")))
     key = auth.get_settings().get_sp_key()
     return str(OneLogin_Saml2_Logout_Request.get_nameid(text, key) or "")

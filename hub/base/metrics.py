@@ -96,7 +96,7 @@ REFRESH = Histogram(
 )
 SET_RECONCILE = Histogram(
     "argocd_appset_reconcile",
-    "Seconds that a look at an application set took.",
+    "Duration of an application set's reconciliation in seconds.",
     ["namespace", "name"],
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60),
 )
@@ -141,9 +141,11 @@ RENDER_WAIT = Histogram(
     buckets=(0.005, 0.05, 0.25, 1, 5, 30),
 )
 RENDER_REFUSED = Counter(
-    "flotilla_render_refused_total", "Renders put off to be fair to others.", ["reason"]
+    "flotilla_render_refused_total", "Renders refused by the fair queue.", ["reason"]
 )
-RENDERER_LAYERS = Gauge("flotilla_renderer_layer", "1 when a layer shuts renderers in.", ["layer"])
+RENDERER_LAYERS = Gauge(
+    "flotilla_renderer_layer", "1 if the confinement layer is active.", ["layer"]
+)
 GIT_REQUESTS = Counter("argocd_git_request_total", "Requests to Git servers.", ["request_type"])
 GIT_FAILURES = Counter(
     "argocd_git_fetch_fail_total", "Failed requests to Git servers.", ["request_type"]

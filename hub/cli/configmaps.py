@@ -50,7 +50,7 @@ FIXED: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "resource.ignoreResourceUpdatesEnabled": (
         ("true",),
-        "the hub looks only at what a comparison sees",
+        "the hub reacts only to fields that are compared",
     ),
     "application.sync.impersonation.enforced": (
         ("true",),
@@ -174,7 +174,7 @@ def _customization(found: Found, key: str, text: Any) -> None:
     elif what == "ignoreDifferences":
         _ignored(found, kind, _parsed(key, text, dict))
     elif what in ("useOpenLibs", "ignoreResourceUpdates"):
-        found.left.append((key, "not needed: the hub looks only at what a comparison sees"))
+        found.left.append((key, "not needed: the hub reacts only to fields that are compared"))
     else:
         found.left.append((key, "the hub has no such setting"))
 

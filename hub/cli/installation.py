@@ -141,7 +141,7 @@ class Writer:
             say(f"{same} unchanged")
         failed = sum(line.result == "failed" for line in self.lines)
         if failed:
-            raise Problem(f"{failed} of {len(self.lines)} could not be taken; the others are")
+            raise Problem(f"{failed} of {len(self.lines)} could not be imported; the others were")
 
     def line(self, what: str, result: str, note: str = "") -> None:
         """Record a result."""
@@ -322,8 +322,8 @@ class Writer:
                 f"ConfigMap {name}",
                 "kept back",
                 (
-                    "the hub does not keep such objects; "
-                    "a generator's goes by POST /api/v1/flotilla/configmaps"
+                    "the hub does not store such objects; "
+                    "create a generator's with POST /api/v1/flotilla/configmaps"
                 ),
             )
 
@@ -483,7 +483,7 @@ class Writer:
             self.line(
                 f"Secret {name}",
                 "kept back",
-                "no cluster and no repository; generators' tokens go by flotilla appset set-secret",
+                "no cluster or repository; set generators' tokens with flotilla appset set-secret",
             )
 
     def _cluster(self, document: Document, data: Mapping[str, str], *, keep: bool) -> None:

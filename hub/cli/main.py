@@ -71,7 +71,7 @@ _POSITIVE = (
     "--orphaned-resources",
     "--orphaned-resources-warn",
 )
-"""Switches that can be turned off: for others =false says what is so anyway."""
+"""Flags for which =false has an effect. For all others it is the default."""
 _UNUSED = {"httpx._main": (), "rich.markdown": ("Markdown",), "rich.traceback": ("Traceback",)}
 """Modules that httpx and Typer import but no command uses: a CLI, Markdown, tracebacks."""
 _OWN_SERVER = ("appset", "set-secret")

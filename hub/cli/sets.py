@@ -176,7 +176,7 @@ def _diff(change: dict[str, Any]) -> list[str]:
 def confirm(client: Client, name: str, wanted: Sequence[str], *, at: str = "") -> list[str]:
     """Confirm waiting deletions, by default all of them; return the names.
 
-    Raises: Problem when none waits.
+    Raises: Problem when none.
     """
     item = client.get(place(name, at=at))
     names = list(wanted) or list(

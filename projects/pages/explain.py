@@ -32,7 +32,7 @@ _ADVICE = {
     "SyncError": (
         "Automated sync waits until the commit or the spec changes; a manual sync retries now."
     ),
-    "DeletionError": "Mend what holds the deletion, or remove its finalizer.",
+    "DeletionError": "Fix what blocks the deletion, or remove its finalizer.",
 }
 
 

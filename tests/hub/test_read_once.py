@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -79,9 +79,11 @@ def test_a_look_at_an_application_asks_for_nothing_twice(idle_hub, repo):
     assert [sql for sql in asked if asked.count(sql) > 1] == []
 
 
-def test_a_thread_that_goes_on_keeps_its_connection(transactional_db):
+def test_a_thread_that_goes_on_keeps_its_connection(transactional_db, monkeypatch):
     """A connection to a server goes when its thread may wait for long; SQLite's file stays open."""
     del transactional_db
+    # `hub.asgi` sets 0 for the threads of requests.
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 600)
     is_kept = {}
 
     def work():

@@ -592,7 +592,7 @@ def test_a_project_that_loses_a_cluster_has_its_sets_delete_nothing(idle_hub):
     Project.objects.filter(name="team-a").update(spec=narrow)
     _, conditions = run("asks")
     assert names_of(owner="asks") == ["east", "west"]
-    assert "no destination in cluster west" in conditions["ErrorOccurred"]["message"]
+    assert "no longer has a destination in cluster west" in conditions["ErrorOccurred"]["message"]
 
 
 def test_a_set_lives_where_its_project_permits_namespaces(idle_hub, settings):

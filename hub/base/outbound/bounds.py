@@ -22,7 +22,7 @@ _OVERHEAD = 32
 _STEP = 4 * 1024
 """Compressed bytes that are decoded at once: the rest of them is copied."""
 _IDLE = 1024**2
-"""Compressed bytes beyond twice what they stand for: headers and empty blocks stand for nothing."""
+"""Compressed bytes allowed beyond twice the output: headers and empty blocks have none."""
 _MOST_MEMBERS = 10_000
 
 
@@ -67,7 +67,7 @@ class Decoder:
             if piece:
                 yield self._count(piece)
         if self._encoded > _IDLE + 2 * self._total:
-            raise TooMuch("the answer has much gzip that holds nothing")
+            raise TooMuch("the gzip data contains too many empty blocks")
 
     def _is_complete(self) -> bool:
         return self._inflater is None or self._inflater.eof

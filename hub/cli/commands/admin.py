@@ -67,7 +67,7 @@ def rbac_validate(
     for problem in file.policy.problems:
         typer.echo(f"{problem.origin}: {problem.message}", err=True)
     for role in unknown_roles(builtin() + file.policy):
-        typer.echo(f"warning: {role} is given to somebody and defined nowhere", err=True)
+        typer.echo(f"warning: {role} is assigned but not defined", err=True)
     if file.policy.problems:
         raise typer.Exit(1)
     typer.echo("Policy is valid.")

@@ -405,14 +405,14 @@ _MaxBatch = Annotated[
     int,
     typer.Option(
         "--server-side-diff-max-batch-kb",
-        help="Changes nothing: the hub asks about each resource by itself.",
+        help="No effect: the hub runs one dry run per resource.",
     ),
 ]
 _JqTimeout = Annotated[
     str,
     typer.Option(
         "--ignore-normalizer-jq-execution-timeout",
-        help="Changes nothing: the hub bounds jq by itself.",
+        help="No effect: the hub limits jq on its own.",
     ),
 ]
 _ExitCode = Annotated[
@@ -484,7 +484,7 @@ def _note_unused(concurrency: int, max_batch: int, jq_timeout: str) -> None:
     unsupported.note(
         "--server-side-diff-max-batch-kb",
         max_batch != 250,
-        "the hub asks about each resource by itself",
+        "the hub runs one dry run per resource",
     )
     unsupported.note(
         "--ignore-normalizer-jq-execution-timeout",

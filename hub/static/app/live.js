@@ -133,8 +133,8 @@ function take(message) {
   tick();
 }
 
-// Of many changes the last must not be lost, and not each be asked for; nothing moves under an open dialog.
-// What took the hub long to answer is not asked again at once.
+// Debounced: at least one reload after the last change, none while a dialog is open, and fewer when
+// the hub takes long to answer.
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let waiting;
 let asked = 0;
