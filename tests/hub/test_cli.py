@@ -635,7 +635,7 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
     )
     found = flotilla.run("apply", "-f", str(broken), code=20)
     assert "AppProject fine created" in found.stdout and "Application UPPER failed" in found.stdout
-    assert "1 of 2 could not be taken" in found.stderr
+    assert "1 of 2 could not be imported" in found.stderr
 
 
 def test_flags_change_only_what_they_name():

@@ -420,7 +420,7 @@ def test_what_is_named_twice_counts_once(hub, genuine, repo, app, namespace):
     ]
     assert len(messages) == 2
     assert "containers[name 'c'].env has name 'A' twice" in messages[0]
-    assert messages[1].endswith("so what refers to 'one' by name finds nothing")
+    assert messages[1].endswith("and references to 'one' by name do not resolve")
     assert Operation.objects.count() == 1
 
 
