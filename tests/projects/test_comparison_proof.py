@@ -181,10 +181,25 @@ def change_in_git(bench, manifest, chance, where):
     follow(bench, edited, f"{where}, changed live\n{edited}\n{live_edit}", "changed live")
 
 
-def follow(bench, manifest, where, what):
-    live = bench.live(manifest)
-    try:
+def truth_of(bench, manifest):
+    """Return the live resource and whether an apply changes nothing of it.
+
+    Asked again where a controller changed the resource meanwhile, as the rules of a ClusterRole.
+    """
+    for _ in range(20):
+        live = bench.live(manifest)
         truth = bench.is_true(manifest, live)
+        if (
+            bench.live(manifest)["metadata"]["resourceVersion"]
+            == live["metadata"]["resourceVersion"]
+        ):
+            return live, truth
+    raise AssertionError(f"a controller keeps changing {manifest}")
+
+
+def follow(bench, manifest, where, what):
+    try:
+        live, truth = truth_of(bench, manifest)
     except Refused:
         # What somebody set cannot be taken back, as `immutable: true` of a Secret.
         bench.counts["refused"] += 1

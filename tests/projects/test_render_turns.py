@@ -115,7 +115,7 @@ def test_waiting_for_a_turn_keeps_the_status_and_is_no_error(
     before = row()
     clock = Clock()
     pool, _ = use(monkeypatch, clock=clock, limits=renders.limits_of(2, 60.0))
-    with pool._shares.hold("default"):
+    with pool._queue.hold("default"):
         clock.now += 90
 
     commit = hub.push(repo, {"a.jsonnet": renders.SMALL.format(n=2)})
