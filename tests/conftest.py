@@ -238,7 +238,7 @@ class Place:
 
     def clear(self):
         """Delete what applications left: one of the same name in a later test would manage it."""
-        rows = LiveResource.objects.filter(cluster__server=self.server, is_self=True)
+        rows = LiveResource.objects.filter(cluster__server=self.server, owner_uid="")
         # Definitions stay: the next test would find a kind that is still going away.
         for row in rows.exclude(instance="").exclude(kind="CustomResourceDefinition"):
             if kind := self.connection.kind(row.group, row.kind):

@@ -125,11 +125,16 @@ def texts(pattern, size):
 
 def is_slow(look, pattern, size, limit):
     for text in texts(pattern, size):
-        begun = time.process_time()
-        look(text)
-        if time.process_time() - begun > limit:
+        # A busy machine may hold up one of them.
+        if all(seconds(look, text) > limit for _ in range(3)):
             return repr(text[:40])
     return ""
+
+
+def seconds(look, text):
+    begun = time.process_time()
+    look(text)
+    return time.process_time() - begun
 
 
 def flags_of(call):

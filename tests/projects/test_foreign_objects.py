@@ -477,13 +477,17 @@ def _own_objects_are_reached(scene):
         path, params = address(route, query)
         answers[method, route, expected] = scene.call(method, path, body, **params)[0]
     assert {k: v for k, v in answers.items() if v >= 400} == {}
-    pod = scene.child("Pod", scene.own, "own")
-    status, text = scene.call(
-        "GET", f"api/v1/applications/mine/pods/{pod}/logs", namespace=scene.own
-    )
-    assert status == 200 and '"last":true' in text
-    where = {"group": "", "kind": "Pod", "namespace": scene.own, "resourceName": pod}
-    assert scene.call("DELETE", "api/v1/applications/mine/resource", **where)[0] == 200
+
+    def pod_answers():
+        # The restart among the requests above replaces pods at the same time.
+        pod = scene.child("Pod", scene.own, "own")
+        logs = f"api/v1/applications/mine/pods/{pod}/logs"
+        status, text = scene.call("GET", logs, namespace=scene.own)
+        where = {"group": "", "kind": "Pod", "namespace": scene.own, "resourceName": pod}
+        is_deleted = scene.call("DELETE", "api/v1/applications/mine/resource", **where)[0] == 200
+        return is_deleted and status == 200 and '"last":true' in text
+
+    scene.hub.wait(pod_answers, "the logs and the deletion of an own pod")
 
 
 def _a_sync_changes_nothing(scene, before):

@@ -106,30 +106,34 @@ def test_who_is_told_of_a_change(running, found, gone, is_told):
 
 
 def test_a_deleted_pod_leaves_the_tree(hub, cluster, repo, app, namespace):
+    # What other tests left in the cluster may bear the name of their application.
+    name = f"tree-{namespace}"
     repo.commit({"d.yaml": deployment(1)})
     app(
         repo,
         cluster,
         namespace,
-        name="web",
+        name=name,
         policy={"automated": {}, "syncOptions": ["CreateNamespace=true"]},
     )
 
     def pods():
         return {
-            n["name"] for n in hub.get(f"{APPS}/web/resource-tree")["nodes"] if n["kind"] == "Pod"
+            n["name"]
+            for n in hub.get(f"{APPS}/{name}/resource-tree")["nodes"]
+            if n["kind"] == "Pod"
         }
 
     [pod] = hub.wait(pods, "the pod", 60)
-    version = Application.objects.get(name="web").resource_version
+    version = Application.objects.get(name=name).resource_version
     began = time.monotonic()
 
     cluster.delete("", "Pod", namespace, pod)
 
     hub.wait(lambda: pod not in pods(), "the end of the pod in the tree", 30)
-    hub.wait(lambda: Application.objects.get(name="web").resource_version > version, "the news", 10)
+    hub.wait(lambda: Application.objects.get(name=name).resource_version > version, "the news", 10)
     print(f"the tree was told after {time.monotonic() - began:.2f} s")
-    [line] = collect(hub, "/api/v1/stream/applications/web/resource-tree", 1, (9, None))
+    [line] = collect(hub, f"/api/v1/stream/applications/{name}/resource-tree", 1, (9, None))
     assert pod not in {n["name"] for n in json.loads(line)["result"]["nodes"]}
 
 
