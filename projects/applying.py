@@ -10,14 +10,13 @@ from clusters.models import LiveResource
 from hub.engine import health
 from hub.engine.errors import Forbidden, Stalled
 from hub.engine.health import HOOK_FINALIZER
-from hub.engine.normalize import normalize_desired
 from hub.engine.plan import FAILED, HOOK, PENDING, RUNNING, Step
 from hub.engine.prerequisites import Refusal, prerequisite_of
 from hub.engine.resource import Manifest, annotations_of, with_metadata
 from hub.engine.status import Health
 from projects import refusal_audit
 from projects.destination import PendingDeletion
-from projects.planning import Run, is_forced, live_state, manifest_of, manifest_to_send, refusal_of
+from projects.planning import Run, is_forced, live_state, manifest_of, refusal_of
 
 OPERATION_ID = "flotilla.io/operation-id"
 
@@ -62,13 +61,15 @@ def _failed(step_: Step, message: str) -> Step:
 def _apply(run: Run, step_: Step, manifest: Manifest) -> Step:
     options = run.resource_options(manifest)
     is_forced_ = is_forced(run, manifest)
-    current = _current(run, step_, is_fresh=is_forced_ or options.has("Replace"))
+    # What stays as it is live must not come from a store that a watch has yet to update.
+    keeps_live = run.preserved is not None and run.preserved.concerns(manifest)
+    current = _current(run, step_, is_fresh=is_forced_ or options.has("Replace") or keeps_live)
     if step_.synced and is_forced_ and options.has("Replace") and current is not None:
         return _applied(step_, "unchanged")
     published = _published(run, step_)
     try:
         result = run.target.apply(
-            manifest_to_send(run, manifest, current), options, current, force=run.force
+            manifest, options, current, preserved=run.preserved, force=run.force
         )
     except Refused as refused:
         # A Job cannot be replaced, even if nothing differs.
@@ -173,7 +174,7 @@ def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
     _require_free(run, step_, run.target.get(step_.key, step_.version))
     mark = None if run.target.is_home(step_.key) else HOOK_FINALIZER
     run.target.apply(
-        normalize_desired(marked(manifest, operation_id(run), mark)),
+        marked(manifest, operation_id(run), mark),
         run.resource_options(manifest),
         None,
         force=run.force,

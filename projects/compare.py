@@ -23,13 +23,11 @@ from clusters.models import Cluster, LiveResource
 from clusters.schemas import types_of
 from hub.engine import health
 from hub.engine.diff import CompareSettings, Comparison, compare_locally, missing
-from hub.engine.duplicate_elements import Duplicate, without_duplicates
+from hub.engine.duplicate_elements import Duplicate
 from hub.engine.errors import EngineError, Stalled
 from hub.engine.field_sets import LAST_APPLIED, is_unowned
 from hub.engine.hooks import hook_phases, is_hook, is_ignored, wave
 from hub.engine.ignore_rules import IgnoreRule, ignore_rules
-from hub.engine.normalize import normalize_desired
-from hub.engine.preserve_ignored import preserve_ignored
 from hub.engine.resource import (
     Manifest,
     ResourceKey,
@@ -39,7 +37,8 @@ from hub.engine.resource import (
     unique,
     with_metadata,
 )
-from hub.engine.schema import OBJECT, Type
+from hub.engine.schema import Type
+from hub.engine.sent_manifest import Preserved, manifest_to_send
 from hub.engine.status import ResourceState, Sync
 from hub.engine.sync_options import compare_options, parse_options, resource_options
 from hub.engine.tracking import mark
@@ -161,6 +160,7 @@ class _Context:
     cluster: Cluster
     rules: CompareSettings
     options: Mapping[str, str]
+    preserved: Preserved | None
     jq: Jq
     types: Types
     ask: Ask
@@ -204,15 +204,7 @@ def comparison(
     targets = {resource_key(m): m for m in manifests if not is_hook(m)}
     errors = _spec_errors(targets, place.knowing(desired.manifests))
     author = Author(application, Project(name=application.project, spec=dict(project)))
-    context = _Context(
-        application,
-        cluster,
-        settings_for(application),
-        parse_options((application.sync_policy.get("syncOptions")) or []),
-        Jq(application.project, application.qualified_name),
-        _types(cluster, targets),
-        ask,
-    )
+    context = _context(application, cluster, _types(cluster, targets), ask)
     refused = _refused(targets, reach)
     warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
     rows = _rows(reach, [key for key in targets if key not in refused], narrow=narrow)
@@ -227,6 +219,28 @@ def comparison(
     is_transient = any(one.is_transient for one in settled.values())
     retry_after = dry_runs.RETRY_REFUSED_AFTER if is_transient else None
     return Compared(pairs, warnings + found + _notes(drafts, settled), errors, retry_after)
+
+
+def _context(application: Application, cluster: Cluster, types: Types, ask: Ask) -> _Context:
+    rules, jq = settings_for(application), Jq(application.project, application.qualified_name)
+    options = parse_options((application.sync_policy.get("syncOptions")) or [])
+    preserved = _preserved(rules, options, jq)
+    return _Context(application, cluster, rules, options, preserved, jq, types, ask)
+
+
+def _preserved(rules: CompareSettings, options: Mapping[str, str], jq: Jq) -> Preserved | None:
+    if options.get("RespectIgnoreDifferences") != "true":
+        return None
+    return Preserved(rules.rules, jq.paths, rules.effort)
+
+
+def preserved_by(application: Application, options: Mapping[str, str]) -> Preserved | None:
+    """Return the ignored fields that a sync leaves as they are, None without the sync option.
+
+    Raises: RuleError naming the rule that is invalid.
+    """
+    jq = Jq(application.project, application.qualified_name)
+    return _preserved(settings_for(application), options, jq)
 
 
 def _refused(targets: Mapping[ResourceKey, Manifest], reach: Reach) -> dict[ResourceKey, str]:
@@ -444,12 +458,9 @@ def _compared_locally(
     if target is None:
         return _Draft(key, target, row, current, None, None, holder)
     type_ = context.types.get(_type_name(target))
-    wanted, repeats = normalize_desired(target), list[Duplicate]()
-    if type_ is not None:
-        wanted, repeats = without_duplicates(wanted, type_)
+    wanted, repeats = manifest_to_send(target, current, type_, context.preserved)
     if current is None:
         return _Draft(key, target, row, current, missing(wanted), None, holder, repeats)
-    wanted = _as_sent(wanted, current, context, type_ or OBJECT)
     local = compare_locally(wanted, current, context.rules, context.jq.delete, type_)
     if _has_lost_owners(row, current, context):
         changed, note = local.as_changed(), _WITHOUT_OWNERS
@@ -482,13 +493,6 @@ def _has_lost_owners(row: LiveResource | None, current: Manifest, context: _Cont
     if _is_hubs(context.cluster, row.resource_key):
         return False
     return is_unowned(current) and LAST_APPLIED not in annotations_of(current)
-
-
-def _as_sent(wanted: Manifest, current: Manifest, context: _Context, type_: Type) -> Manifest:
-    if context.options.get("RespectIgnoreDifferences") != "true":
-        return wanted
-    rules = context.rules
-    return preserve_ignored(wanted, current, rules.rules, context.jq.paths, type_, rules.effort)
 
 
 def _settled(

@@ -17,7 +17,6 @@ from hub.engine import health
 from hub.engine.errors import EngineError, Forbidden, RetryLater, Stalled
 from hub.engine.health import HOOK_FINALIZER
 from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, wave
-from hub.engine.normalize import normalize_desired
 from hub.engine.plan import generated_name, kind_rank
 from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, annotations_of, resource_key
@@ -261,7 +260,7 @@ def _create(deletion: _Deletion, manifest: Manifest) -> None:
     options = parse_options(deletion.application.sync_policy.get("syncOptions") or [])
     try:
         deletion.target.apply(
-            normalize_desired(marked(manifest, deletion.run, mark)),
+            marked(manifest, deletion.run, mark),
             resource_options(manifest, options),
             None,
         )

@@ -13,13 +13,13 @@ from clusters.schemas import types_of
 from hub.base.metrics import DRY_RUNS
 from hub.engine.apply_merge import merge_for_apply, ownership
 from hub.engine.diff import CompareSettings, compare_locally
-from hub.engine.duplicate_elements import without_duplicates
 from hub.engine.errors import EngineError, ManifestError, Stalled
 from hub.engine.field_sets import MANAGER, is_unowned, owned_fields
 from hub.engine.health import HOOK_FINALIZER
 from hub.engine.prerequisites import Refusal
 from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
 from hub.engine.schema import OBJECT, Type
+from hub.engine.sent_manifest import Preserved, manifest_to_send
 from hub.engine.sync_options import ResourceOptions
 from projects import dry_runs, in_cluster
 from projects.own_kinds import Author
@@ -158,17 +158,18 @@ class Target:
         options: ResourceOptions,
         current: Manifest | None,
         *,
+        preserved: Preserved | None = None,
         dry_run: bool = False,
         force: bool = False,
     ) -> Manifest:
         """Apply a manifest and return the resource; the live store is updated at once.
 
-        Raises: Refused with the server's reason, without the content of a Secret.
+        Shapes: `manifest` as in Git, with namespace and marks; it is prepared by `to_send`.
+        Raises: Refused with the server's reason, without the content of a Secret; as `to_send`.
         """
-        key = resource_key(manifest)
-        if self.is_home(key):
+        manifest = self.to_send(manifest, current, preserved)
+        if self.is_home(resource_key(manifest)):
             return in_cluster.apply(manifest, self.author, dry_run=dry_run)
-        manifest = self._without_duplicates(manifest)
         if dry_run:
             DRY_RUNS.labels(self.cluster.server, "sync").inc()
         try:
@@ -187,10 +188,17 @@ class Target:
             self._learn(manifest, result, options)
         return result
 
-    def _without_duplicates(self, manifest: Manifest) -> Manifest:
-        type_ = self.type_of(manifest)
+    def to_send(
+        self, manifest: Manifest, current: Manifest | None, preserved: Preserved | None = None
+    ) -> Manifest:
+        """Return a manifest as it is sent.
+
+        Raises: Refused for a repeated list element that API servers reject; RuleError for a rule
+            of `ignoreDifferences` that fails.
+        """
+        type_ = None if self.is_home(resource_key(manifest)) else self.type_of(manifest)
         try:
-            return without_duplicates(manifest, type_)[0] if type_ else manifest
+            return manifest_to_send(manifest, current, type_, preserved)[0]
         except ManifestError as error:
             raise Refused(422, "Invalid", str(error)) from error
 

@@ -1,8 +1,10 @@
 """Prepare an operation: load its data, plan its steps, check them, and run the dry run."""
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from django.db import transaction
@@ -10,10 +12,8 @@ from django.db import transaction
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.access.decisions import caller_by
-from hub.engine.effort import Effort
 from hub.engine.errors import Forbidden, RefusedByRule, RetryLater, Stalled
 from hub.engine.kubernetes_yaml import Volume, parse_yaml
-from hub.engine.normalize import normalize_desired
 from hub.engine.plan import (
     APPLY,
     FAILED,
@@ -26,23 +26,21 @@ from hub.engine.plan import (
     plan,
 )
 from hub.engine.prerequisites import Refusal, prerequisite_of
-from hub.engine.preserve_ignored import preserve_ignored
 from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, manifests_from, resource_key
 from hub.engine.resource_selection import Selection, selection_problem
-from hub.engine.schema import OBJECT
 from hub.engine.secret_masking import digest_of
+from hub.engine.sent_manifest import Preserved
 from hub.engine.status import Phase, Sync
 from hub.engine.sync_options import ResourceOptions, parse_options, resource_options
 from hub.engine.tracking import rename
 from hub.events.changes import publish
 from projects import dry_runs, in_cluster, sources
-from projects.compare import Compared, Pair, comparison, prepared, settings_for
+from projects.compare import Compared, Pair, comparison, prepared, preserved_by
 from projects.completion import finish
 from projects.destination import PendingDeletion, Target
 from projects.dry_runs import in_parallel
 from projects.impersonation import identity_for
-from projects.jq import Jq
 from projects.models import Application, Operation, Project
 from projects.own_kinds import Author
 from projects.reach import Place, Reach, place_of, reach_of
@@ -66,8 +64,14 @@ class Run:
     options: dict[str, str]
     steps: list[Step]
     desired: dict[ResourceKey, Manifest]
-    effort: Effort = field(default_factory=Effort)
-    """The work that `ignoreDifferences` rules may cause, for all resources together."""
+
+    @cached_property
+    def preserved(self) -> Preserved | None:
+        """The ignored fields that keep their live values, None without the option.
+
+        Raises: RuleError naming the rule that is invalid.
+        """
+        return preserved_by(self.application, self.options)
 
     @property
     def dry_run(self) -> bool:
@@ -416,8 +420,10 @@ def _accepted(
             continue
         options = run.resource_options(manifest)
         if not options.has("Replace"):
-            sent = manifest_to_send(run, manifest, current[step_.key])
-            pairs[step_.key] = (sent, current[step_.key], options.validate)
+            # What cannot be sent was not accepted: the dry run of its step says why.
+            with contextlib.suppress(Refused):
+                sent = run.target.to_send(manifest, current[step_.key], run.preserved)
+                pairs[step_.key] = (sent, current[step_.key], options.validate)
     return dry_runs.accepted(run.cluster, run.target.user, pairs)
 
 
@@ -454,9 +460,10 @@ def _try(run: Run, step_: Step, current: Manifest | None) -> Refusal | None:
         return None
     try:
         run.target.apply(
-            manifest_to_send(run, manifest, current),
+            manifest,
             options,
             current,
+            preserved=run.preserved,
             dry_run=True,
             force=run.force,
         )
@@ -491,17 +498,6 @@ def manifest_of(run: Run, step_: Step) -> Manifest | None:
 def is_forced(run: Run, manifest: Manifest) -> bool:
     """Return whether a resource that cannot be changed may be deleted and recreated."""
     return run.force or run.resource_options(manifest).own.get("Force") == "true"
-
-
-def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> Manifest:
-    """Return a manifest as it is sent: normalized, with ignored fields as they are live."""
-    wanted = normalize_desired(manifest)
-    if run.options.get("RespectIgnoreDifferences") == "true" and current is not None:
-        jq = Jq(run.application.project, run.application.qualified_name)
-        type_ = run.target.type_of(manifest) or OBJECT
-        rules = settings_for(run.application).rules
-        wanted = preserve_ignored(wanted, current, rules, jq.paths, type_, run.effort)
-    return wanted
 
 
 def store_steps(run: Run, message: str) -> None:
