@@ -95,6 +95,7 @@ def _record_end(operation: Operation, phase: Phase, message: str, now: datetime)
         operation=operation.pk,
         cluster=application.cluster.name if application.cluster else "",
         revisions=operation.revisions,
+        outcome="allowed" if phase is Phase.SUCCEEDED else "failed",
         phase=phase.value,
         message=redact_text(message[:300]),
         **_deployed(operation, application, now),

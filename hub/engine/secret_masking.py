@@ -28,6 +28,8 @@ _OPAQUE = {
     "config",
     "patch",
 }
+_SHOWN = {"labels", "matchLabels", "commonLabels"}
+"""Maps of labels: they select resources and stand on every page, whatever their keys are named."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 
 
@@ -67,7 +69,8 @@ def masked(value: Any, name: str = "") -> Any:
     if name in _OPAQUE:
         return HIDDEN if value not in (None, "", [], {}) else value
     if isinstance(value, dict):
-        return {k: masked(v, str(k)) for k, v in value.items()}
+        names = dict.fromkeys(value, "") if name in _SHOWN else {k: str(k) for k in value}
+        return {k: masked(v, names[k]) for k, v in value.items()}
     if isinstance(value, list):
         return [masked(v, name) for v in value]
     if name and _SENSITIVE.search(name) and value not in (None, "", True, False):

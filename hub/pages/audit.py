@@ -139,7 +139,7 @@ def event_page(request: HttpRequest, caller: Caller, uid: str) -> HttpResponse:
         )
         if event.get(n) not in ("", None)
     ]
-    facts += [(n, ", ".join(v) if isinstance(v, list) else v) for n, v in event["who"].items()]
+    facts += list(event["who"].items())
     raw = orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()
     return render(
         request,

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import orjson
 from django import template
 from django.http import QueryDict
 from django.templatetags.static import static
@@ -119,6 +120,16 @@ def address(*segments: str, **parameters: str) -> str:
 def thousands(number: int) -> str:
     """Return a number with separators."""
     return f"{number:,}"
+
+
+@register.filter
+def plain(value: Any) -> str:
+    """Return a value of JSON as text: lists without brackets, `true`, empty for none."""
+    if value is None or value in ("", [], {}):
+        return ""
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+        return ", ".join(plain(item) for item in value)
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 @register.filter

@@ -41,7 +41,7 @@ from projects.models import Application
 from projects.pages.application import found, may
 from projects.pages.application_rows import row_of
 from projects.pages.diff_view import as_yaml, diff_lines
-from projects.pages.resource_tree import key_of
+from projects.pages.resource_tree import count_below, key_of
 from projects.specs import check_reason, project_of
 
 TABS = ("summary", "diff", "live", "desired", "events", "logs")
@@ -366,11 +366,6 @@ def delete_resource(
     state: dict[str, Any] = next(
         (r for r in row.resources if key_of(r) == request.GET.get("key")), {}
     )
-    below = [
-        n
-        for n in tree(row)["nodes"]
-        if any(key_of(p) == request.GET.get("key") for p in n.get("parentRefs") or [])
-    ]
     return render(
         request,
         "applications/deleteresource.html",
@@ -379,7 +374,7 @@ def delete_resource(
             "where": where,
             "is_wanted": bool(state) and not state.get("requiresPruning"),
             "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
-            "below": len(below),
+            "below": count_below(tree(row)["nodes"], request.GET.get("key", "")),
             "data": where.kind
             in ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition"),
             "query": orjson.dumps(_json(where)).decode(),

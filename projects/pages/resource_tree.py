@@ -189,3 +189,17 @@ def worst_below(nodes: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, An
             return found
         found = min(_worst_first(bad), key=lambda n: _RANK.get(_health(n), 9))
     return found
+
+
+def count_below(nodes: Sequence[Mapping[str, Any]], key: str) -> int:
+    """Return the number of resources that a resource owns, directly or through others."""
+    owned: dict[str, list[str]] = {}
+    for node in nodes:
+        for parent in node.get("parentRefs") or []:
+            owned.setdefault(key_of(parent), []).append(key_of(node))
+    found, rest = {key}, [key]
+    while rest:
+        new = [child for child in owned.get(rest.pop(), []) if child not in found]
+        found.update(new)
+        rest += new
+    return len(found) - 1

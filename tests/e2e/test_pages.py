@@ -460,6 +460,32 @@ def test_pages_are_for_everybody(site, sandbox, repo, app, namespace, watched, s
     assert wrong == []
 
 
+def test_every_command_of_an_application_is_on_a_phone(
+    site, sandbox, repo, app, namespace, watched
+):
+    page, hub = watched, site.hub
+    repo.commit({"app/d.yaml": deployment(1)})
+    app(repo, sandbox, namespace, name="web", path="app")
+    hub.wait_status("web", "OutOfSync")
+    sign_in(page, site)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{site.url}/applications/argocd/web")
+
+    boxes = {}
+    for name in ("Sync…", "Refresh", "Edit", "Delete…"):
+        command = (
+            page.locator(".apphead .acts")
+            .get_by_label(name)
+            .or_(page.locator(".apphead .acts").get_by_text(name, exact=True))
+        )
+        expect(command.first).to_be_visible()
+        boxes[name] = command.first.bounding_box()
+
+    assert len({box["y"] for box in boxes.values()}) == 1
+    assert boxes["Sync…"]["width"] > 3 * boxes["Delete…"]["width"]
+    assert all(box["width"] >= 44 and box["height"] >= 44 for box in boxes.values())
+
+
 def test_a_page_that_hears_nothing_says_that_it_is_not_live(site, hub, page, monkeypatch):
     """A network that drops everything leaves the socket open: the page knows by the beat that it
     misses.

@@ -243,6 +243,20 @@ def test_what_changed_without_any_secret():
     assert len(many["changes"]) == 200 and many["truncated"] == 100
 
 
+def test_labels_are_shown_whatever_their_keys_are_named():
+    labels = {"env": "production", "config": "a", "token": "x"}
+    after = {"metadata": {"labels": labels}, "env": {"labels": {"a": "b"}}}
+
+    found = change_between({"metadata": {"labels": {}}}, after)
+
+    assert {c["path"]: c["after"] for c in found["changes"]} == {
+        "metadata.labels.env": "production",
+        "metadata.labels.config": "a",
+        "metadata.labels.token": "x",
+        "env": HIDDEN,
+    }
+
+
 def test_policies_add_up():
     assert (Policy() + builtin()).rules == builtin().rules
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import html
 import io
 import json
 import random
@@ -699,3 +700,19 @@ def test_events_go_to_syslog(idle_hub, protocol):
 )
 def test_targets_that_cannot_be(idle_hub, body):
     idle_hub.put("/api/v1/flotilla/audit/forward", body, status=400)
+
+
+def test_pages_of_the_trail_show_values_as_people_write_them(idle_hub):
+    event = trail.record(
+        "admin",
+        "update",
+        "account",
+        "ann",
+        before={"capabilities": ["login"], "isActive": True, "quota": None},
+        after={"capabilities": ["login", "apiKey"], "isActive": False, "quota": {"max": 1}},
+    )
+    idle_hub.client.cookies["argocd.token"] = idle_hub.token
+    for path in (f"/audit/{event.uid}", "/audit/reports?report=changes&from=2020-01-01"):
+        text = html.unescape(idle_hub.client.get(path).content.decode())
+        assert "login, apiKey" in text and '{"max":1}' in text
+        assert "['login'" not in text and "True" not in text

@@ -18,7 +18,7 @@ from projects.pages.commit_links import commit_url
 from projects.pages.diff_view import MAX_LINES, as_yaml, beside, diff_lines
 from projects.pages.explain import explain
 from projects.pages.project_form import role_from, rules_of, spec_from, tables, window_from
-from projects.pages.resource_tree import graph, listed, traffic, worst_below
+from projects.pages.resource_tree import count_below, graph, listed, traffic, worst_below
 from projects.pages.status_history import areas, backwards, bands
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -123,6 +123,24 @@ def test_owners_that_are_chained_thousands_deep_are_listed():
     assert [b.depth for b in boxes] == list(range(5_001))
     assert len(graph({"nodes": chain}, {})["nodes"]) == 5_000
     assert worst_below(chain, "/A/n/0")["name"] == "4999"
+
+
+def owned_by(name, *owners):
+    parents = [{"kind": "A", "namespace": "n", "name": owner} for owner in owners]
+    return {"kind": "A", "namespace": "n", "name": name, "parentRefs": parents}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count"),
+    [
+        pytest.param([owned_by("top")], 0, id="none"),
+        pytest.param([owned_by("set", "top"), owned_by("pod", "set")], 2, id="through another"),
+        pytest.param([owned_by("x", "top"), owned_by("y", "top", "x")], 2, id="two owners"),
+        pytest.param([owned_by("x", "top"), owned_by("top", "x")], 1, id="a circle"),
+    ],
+)
+def test_the_dialog_of_a_deletion_counts_all_that_a_resource_owns(nodes, count):
+    assert count_below(nodes, "/A/n/top") == count
 
 
 def test_the_cause_names_the_deepest_broken_thing():

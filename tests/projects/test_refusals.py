@@ -253,6 +253,8 @@ def test_what_the_project_does_not_permit_is_refused_in_the_trail(
     assert event.actor == ("automated sync" if automated else "admin")
     assert word in event.detail["reason"]
     assert event.operation is not None
+    ended = AuditEvent.objects.filter(verb="operation-ended", object=f"argocd/{name}")
+    assert {e.outcome for e in ended} == {"failed"}
 
 
 def test_a_sync_that_would_wipe_out_everything_is_refused_in_the_trail(
