@@ -16,6 +16,7 @@ from clusters.kubeconfig import config_of
 from clusters.models import Cluster
 from hub.access.decisions import Caller, is_allowed, reach, require
 from hub.base.yaml_json import load_yaml
+from hub.engine.counted import counted
 from hub.engine.errors import AccessDenied, Invalid, Precondition
 from hub.engine.parsing import parse_digits
 from hub.models import current_version
@@ -163,7 +164,7 @@ def _needs(caller: Caller, shown: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _cluster_need(entry: dict[str, Any]) -> dict[str, str]:
     c, is_unreachable = entry["c"], entry["contact"] == "Unreachable"
-    old = f"{entry['total']} applications are as old as the last contact"
+    old = f"{counted(entry['total'], 'application')} known as of the last contact"
     return {
         "icon": "disconnected",
         "tone": "bad",
@@ -181,7 +182,7 @@ def _set_needs(caller: Caller) -> Iterator[dict[str, str]]:
                 "icon": "waiting",
                 "tone": "held",
                 "text": f"Set {row.name} waits for a confirmation",
-                "sub": f"it would delete {len(row.awaits)} applications",
+                "sub": f"it would delete {counted(len(row.awaits), 'application')}",
                 "url": f"/sets/{row.namespace}/{row.name}",
                 "act": "Review",
             }

@@ -26,6 +26,7 @@ from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 from hub.audit import trail
 from hub.base.metrics import SET_RECONCILE, clock
+from hub.engine.counted import counted
 from hub.engine.errors import (
     Conflict,
     EngineError,
@@ -422,9 +423,9 @@ def _settle(row: ApplicationSet, decision: Decision, problems: Sequence[Problem]
 def _waiting_text(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return (
-        f"the deletion of {len(names)} applications ({shown}) exceeds the set's budget and "
-        "waits for a confirmation; "
-        "nothing was deleted. Confirm the deletion, or correct the generators"
+        f"the deletion of {counted(len(names), 'application')} ({shown}) exceeds the set's "
+        "budget and waits for a confirmation; nothing was deleted. Confirm the deletion, or "
+        "correct the generators"
     )
 
 

@@ -12,6 +12,7 @@ from hub.cli.files import manifests
 from hub.cli.names import named, qualified
 from hub.cli.problem import Problem
 from hub.engine import line_diff
+from hub.engine.counted import counted
 
 API = "/api/v1/applicationsets"
 OURS = "/api/v1/flotilla/applicationsets"
@@ -117,8 +118,9 @@ def show_one(item: dict[str, Any]) -> None:
         )
     waiting = (item["status"].get("flotilla") or {}).get("deletionsWaiting") or []
     if waiting:
+        verb = "waits" if len(waiting) == 1 else "wait"
         sys.stdout.write(
-            f"\n{len(waiting)} deletions wait for "
+            f"\n{counted(len(waiting), 'deletion')} {verb} for "
             f"flotilla appset confirm-deletion {_qualified(item)}\n"
         )
 

@@ -7,6 +7,7 @@ import typer
 
 from hub.cli.names import qualified
 from hub.cli.output import printed
+from hub.engine.counted import counted
 
 app = typer.Typer(help="Application sets.", no_args_is_help=True)
 
@@ -152,9 +153,9 @@ def appset_delete(
     for name, path in [(name, sets.place(name, at=namespace)) for name in names]:
         count = hub.get(path)["status"].get("resourcesCount", 0)
         what = (
-            f"and its {count} applications with what they run"
+            f"and its {counted(count, 'application')} with what they run"
             if cascade
-            else f"and leave its {count} applications"
+            else f"and leave its {counted(count, 'application')}"
         )
         if not yes and not typer.confirm(f"Delete '{name}' {what}?"):
             raise typer.Exit(1)
