@@ -13,8 +13,8 @@ class AppsetsConfig(AppConfig):
         from appsets.in_cluster import SERVED
         from appsets.metrics import register
         from appsets.models import ApplicationSet
-        from projects.change_topics import TOPICS, Topic
-        from projects.in_cluster import serve
+        from projects.destinations.in_cluster import serve
+        from projects.live_pages.change_topics import TOPICS, Topic
 
         serve("ApplicationSet", SERVED)
         TOPICS["sets"] = Topic(

@@ -23,9 +23,9 @@ from hub.engine.errors import Invalid, RetryLater
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.rest.views import View, actor, asked, body_map, text_at
-from projects.applications import text_map
-from projects.manifests import stamp
-from projects.specs import check_name, project_of
+from projects.objects.applications import text_map
+from projects.objects.manifests import stamp
+from projects.objects.specs import check_name, project_of
 
 _SERVERS = "flotilla.io/servers"
 _PROJECT = "flotilla.io/project"

@@ -1,10 +1,10 @@
 """Application sets that another application applies to the hub itself."""
 
-from appsets import sets
 from appsets.manifests import set_json
 from appsets.models import ApplicationSet
+from appsets.operations import sets
 from hub.engine.resource import Manifest
-from projects.in_cluster import ACTOR, Served
+from projects.destinations.in_cluster import ACTOR, Served
 
 
 def _get(namespace: str, name: str) -> Manifest | None:

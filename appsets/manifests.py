@@ -5,8 +5,8 @@ from typing import Any
 
 from appsets.models import ApplicationSet, SetEvent
 from hub.engine.resource import Manifest
-from projects.manifests import API_VERSION, filled, mirror, stamp
 from projects.models import Application
+from projects.objects.manifests import API_VERSION, filled, mirror, stamp
 
 SHOWN = 5000
 

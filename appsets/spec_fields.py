@@ -7,7 +7,8 @@ Source: the ApplicationSet definition of Argo CD 3.6, and `spec.flotilla`.
 from collections.abc import Mapping
 from typing import Any
 
-from appsets.field_types import (
+from appsets.generators.base import Generator
+from appsets.generators.field_types import (
     COUNT,
     FLAG,
     NUMBER,
@@ -19,7 +20,6 @@ from appsets.field_types import (
     each,
     of,
 )
-from appsets.generators.base import Generator
 from appsets.generators.registry import GENERATORS
 
 

@@ -12,15 +12,15 @@ from django.utils import timezone
 from appsets.generators.registry import HOSTED
 from appsets.generators.spec_queries import blocks, may_change_with_cluster, uses
 from appsets.models import ApplicationSet, GeneratorAnswer, HostAnswer, SetEvent
-from appsets.reconcile import reconcile
-from appsets.rollouts import roll
+from appsets.operations.reconcile import reconcile
+from appsets.operations.rollouts import roll
+from appsets.operations.sets import make_due, refresh
 from appsets.scm import listing
-from appsets.sets import make_due, refresh
 from hub.engine.repository_identity import repository_identity
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
-from projects.artifact_triggers import reads
-from projects.triggers import bare_url, reads_moved, wants_tag
+from projects.refreshing.artifact_triggers import reads
+from projects.refreshing.triggers import bare_url, reads_moved, wants_tag
 
 BATCH = 300
 

@@ -16,9 +16,9 @@ from clusters.sandbox.server import SandboxServer, make_certificate
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.models import Account, new_password
-from projects import applications
 from projects.models import Application
-from projects.specs import default_project
+from projects.objects import applications
+from projects.objects.specs import default_project
 
 NAMES = ("east", "west")
 

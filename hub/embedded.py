@@ -11,7 +11,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import close_old_connections
 
-from clusters.watcher import Watcher
+from clusters.watching.watcher import Watcher
 from hub.events.queue import use_pool, wake
 from hub.events.task_names import TaskName
 from hub.events.worker_pool import Pool

@@ -7,11 +7,13 @@ from django.http import HttpResponseBase
 from django.urls import URLPattern, include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView
 
-from appsets import api as appsets
-from appsets import cluster_pages, configuration, watch_stream
-from appsets import pages as set_pages
-from appsets import streams as set_streams
-from clusters import api as clusters
+from appsets import configuration
+from appsets.api import sets as appsets
+from appsets.api import streams as set_streams
+from appsets.api import watch_stream
+from appsets.pages import clusters as cluster_pages
+from appsets.pages import sets as set_pages
+from clusters.api import clusters
 from hub.api import access as access_api
 from hub.api import accounts as account_api
 from hub.api import audit as audit_api

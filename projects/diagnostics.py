@@ -23,10 +23,10 @@ from hub.engine.errors import Stalled
 from hub.engine.project_roles import too_many
 from hub.models import Account, ProjectPolicy, settings_of
 from projects.models import Application, GitRemote, Operation, Project
+from projects.objects.specs import require_shape, shape_problem
 from projects.setting_checks import CHECKS as ALLOWED
 from projects.setting_checks import wrong_settings
 from projects.sources import confinement, kustomize, process
-from projects.specs import require_shape, shape_problem
 
 
 def _database() -> str:

@@ -9,7 +9,7 @@ from hub.engine import lua
 from hub.engine.errors import Invalid, RuleError
 from hub.engine.ignore_rules import ignore_rules
 from hub.engine.regex import PatternError, compiled
-from projects.jq import check_path
+from projects.comparison.jq import check_path
 
 
 def _scripts(value: Any) -> None:

@@ -14,15 +14,7 @@ from hub.engine.errors import RetryLater, Stalled
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.models import forget_tombstones
-from projects import (
-    artifact_triggers,
-    deletion,
-    dry_runs,
-    refresh,
-    resource_changes,
-    sync,
-    triggers,
-)
+from projects.destinations import dry_runs
 from projects.models import (
     Application,
     ApplicationEvent,
@@ -33,6 +25,8 @@ from projects.models import (
     RenderFailure,
     StatusChange,
 )
+from projects.operations import deletion, resource_changes, sync
+from projects.refreshing import artifact_triggers, refresh, triggers
 from projects.sources import git
 
 log = logging.getLogger(__name__)
@@ -156,7 +150,7 @@ def clean_up() -> None:
 @shared_task(name=TaskName.CLUSTERS_CHANGED)
 def cluster_registered(pk: int) -> None:
     """Bind and refresh the applications that wait for a cluster."""
-    from clusters.watcher import claim_now
+    from clusters.watching.watcher import claim_now
 
     claim_now()
     cluster = Cluster.objects.filter(pk=pk).first()

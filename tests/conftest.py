@@ -24,7 +24,7 @@ from clusters.models import Cluster, LiveResource
 from clusters.sandbox.server import SandboxServer, make_certificate
 from hub.auth.sessions import issue
 from hub.models import Account
-from projects.specs import default_project, home_cluster
+from projects.objects.specs import default_project, home_cluster
 
 IN_CI = bool(os.environ.get("CI"))
 _numbers = itertools.count()
@@ -128,8 +128,8 @@ def _sources_of_reserved_names(monkeypatch):
     """Names that never exist (RFC 2606) stand for sources that the test is not about: nobody reads
     them when one is saved.
     """
-    from projects import validation
     from projects.api import applications
+    from projects.refreshing import validation
 
     def require(draft):
         hosts = {urlsplit(str(s.get("repoURL") or "")).hostname or "" for s in draft.sources}

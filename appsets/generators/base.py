@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from appsets.field_types import Check
 from appsets.generators.errors import GeneratorError
+from appsets.generators.field_types import Check
 from appsets.generators.selectors import fits
 from appsets.template import fast
 from hub.engine.kubernetes_yaml import Volume

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from appsets.field_types import FLAG, SELECTOR
 from appsets.generators.base import Block, ClusterFacts, Generator, Input, Labels, Params, Run
 from appsets.generators.errors import GeneratorError
+from appsets.generators.field_types import FLAG, SELECTOR
 from appsets.generators.parameters import COMMON_FIELDS, with_values
 from appsets.generators.selectors import fits
 from appsets.template.functions.argocd import normalize

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from appsets.field_types import TEMPLATE, TEXTS
 from appsets.generators.base import (
     Generator,
     Params,
@@ -15,6 +14,7 @@ from appsets.generators.base import (
     kinds_of,
 )
 from appsets.generators.errors import GeneratorError
+from appsets.generators.field_types import TEMPLATE, TEXTS
 from appsets.generators.parameters import merged_deep, overlaid
 from appsets.template.limits import require_time
 from appsets.template.render import render_value

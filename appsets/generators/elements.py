@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from appsets.field_types import OBJECT, TEMPLATE, TEXT, each
 from appsets.generators.base import Generator, Params, Run
 from appsets.generators.errors import GeneratorError
+from appsets.generators.field_types import OBJECT, TEMPLATE, TEXT, each
 from appsets.template import fast
 from hub.engine.errors import ManifestError
 from hub.engine.kubernetes_yaml import parse_yaml

@@ -4,9 +4,9 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from appsets.field_types import FLAG, TEXT, each, of
 from appsets.generators.base import Generator, Input, Params, Run
 from appsets.generators.errors import GeneratorError
+from appsets.generators.field_types import FLAG, TEXT, each, of
 from appsets.generators.parameters import COMMON_FIELDS, with_values
 from appsets.template import fast
 from appsets.template.functions.argocd import normalize

@@ -6,7 +6,8 @@ The request itself is a fetcher of the same name in `appsets.scm.fetchers`.
 from collections.abc import Mapping
 from typing import Any
 
-from appsets.field_types import (
+from appsets.generators.base import Block, Generator, Input, Labels, Make, Params, Run
+from appsets.generators.field_types import (
     FLAG,
     NAME,
     OBJECT,
@@ -17,7 +18,6 @@ from appsets.field_types import (
     each,
     of,
 )
-from appsets.generators.base import Block, Generator, Input, Labels, Make, Params, Run
 from appsets.generators.parameters import COMMON_FIELDS, with_values
 from appsets.template import fast
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from appsets.field_types import NUMBER, TEMPLATE, TEXT_MAP, Check
 from appsets.generators.base import Params, Run
 from appsets.generators.errors import GeneratorError
+from appsets.generators.field_types import NUMBER, TEMPLATE, TEXT_MAP, Check
 from appsets.template import fast
 from appsets.template.render import render_value
 from appsets.template.syntax import TemplateError

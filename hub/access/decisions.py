@@ -362,7 +362,10 @@ def denial(caller: Caller, resource: str, action: str, name: str) -> str:
 
 
 def reach(caller: Caller, resource: str, action: str) -> Reach:
-    """Return the rules that select the objects a caller may act on; see `projects.visibility`."""
+    """Return the rules that select the objects a caller may act on.
+
+    `projects.access.visibility` translates them to SQL.
+    """
     state = _current()
     found = _confined(state.enforcer.reach(caller.subjects, resource, action), caller)
     if noted_decisions.is_watched():

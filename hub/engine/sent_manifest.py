@@ -1,7 +1,7 @@
 """What exactly is sent to a cluster: the manifest from Git, prepared for an API server.
 
 A comparison prepares a manifest as a sync does, so that both ask the API server about the same
-one. Namespaces and tracking marks are set before (`projects.compare.prepared`).
+one. Namespaces and tracking marks are set before (`projects.comparison.compare.prepared`).
 """
 
 from collections.abc import Sequence

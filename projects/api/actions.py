@@ -20,9 +20,9 @@ from hub.engine.errors import (
 from hub.engine.resource import Manifest, ResourceKey, is_segment
 from hub.models import setting
 from hub.rest.views import View, actor, body_map, must_agree, payload
-from projects import resource_changes
 from projects.api.applications import get_application
 from projects.api.resources import Place, bound, change_resource, named_key, place
+from projects.operations import resource_changes
 
 
 def _script(key: ResourceKey) -> ActionScript | None:

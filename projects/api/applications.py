@@ -29,14 +29,13 @@ from hub.rest.views import (
     project_fields,
     text_at,
 )
-from projects import applications
+from projects.access.own_kinds import require_cascade
 from projects.api.lists import listed
 from projects.api.refreshes import refresh_kind, wait_for_refresh
-from projects.manifests import application_json
 from projects.models import Application
-from projects.own_kinds import require_cascade
-from projects.refresh import request_refresh
-from projects.specs import (
+from projects.objects import applications
+from projects.objects.manifests import application_json
+from projects.objects.specs import (
     application_named,
     bind,
     check_reason,
@@ -45,7 +44,8 @@ from projects.specs import (
     project_of_or_none,
     spec_problems,
 )
-from projects.validation import is_same, require_manifests
+from projects.refreshing.refresh import request_refresh
+from projects.refreshing.validation import is_same, require_manifests
 
 # How often a patch is retried if the application is changed at the same time.
 PATCH_ATTEMPTS = 5

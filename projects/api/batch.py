@@ -13,15 +13,15 @@ from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, NotFound
 from hub.rest.framework import code_of
 from hub.rest.views import View, actor, body_map, qualified_name, selector
-from projects import applications
+from projects.access.own_kinds import require_cascade
+from projects.access.visibility import visible
 from projects.api.applications import permitted
 from projects.api.operations import begin_sync, check_windows
 from projects.api.refreshes import refresh_kind
 from projects.models import Application
-from projects.own_kinds import require_cascade
-from projects.refresh import request_refresh
-from projects.specs import application_named
-from projects.visibility import visible
+from projects.objects import applications
+from projects.objects.specs import application_named
+from projects.refreshing.refresh import request_refresh
 
 MAX_APPLICATIONS = 1000
 _RIGHTS = {"sync": "sync", "refresh": "get", "delete": "delete"}

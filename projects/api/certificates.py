@@ -20,8 +20,8 @@ from hub.engine.globs import matches
 from hub.models import change_setting, locked_setting, setting
 from hub.rest.lists import arranged
 from hub.rest.views import View, actor, body_map, flag
+from projects.refreshing.triggers import hosts_changed
 from projects.sources.credentials import TLS
-from projects.triggers import hosts_changed
 
 SSH = "ssh_known_hosts"
 _COLUMNS = {"server": "serverName", "type": "certType", "subtype": "certSubType"}

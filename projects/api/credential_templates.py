@@ -17,7 +17,7 @@ from hub.rest.lists import arranged
 from hub.rest.views import View, actor, asked, body_map, flag, must_agree, text_at
 from projects.api.repositories import kind_of, refresh_readers, split_fields
 from projects.models import CredentialTemplate, GitRemote
-from projects.specs import check_repository_url
+from projects.objects.specs import check_repository_url
 
 
 def template_json(row: CredentialTemplate) -> dict[str, Any]:

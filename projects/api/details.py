@@ -22,12 +22,12 @@ from projects import sources
 from projects.api.applications import get_application
 from projects.api.operations import may_sync, sources_at
 from projects.api.resources import resource_events
-from projects.compare import comparison
+from projects.comparison.compare import comparison
 from projects.models import Application, ApplicationEvent
+from projects.objects.specs import find_cluster, project_of, require_source_permitted
+from projects.objects.sync_windows import windows_of
+from projects.refreshing.status import resource_json
 from projects.sources import git, git_remotes
-from projects.specs import find_cluster, project_of, require_source_permitted
-from projects.status import resource_json
-from projects.sync_windows import windows_of
 
 
 class Manifests(View):

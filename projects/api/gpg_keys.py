@@ -16,8 +16,8 @@ from hub.models import change_setting, locked_setting
 from hub.rest.lists import arranged
 from hub.rest.views import View, actor, body_map
 from projects.models import Application
+from projects.refreshing.triggers import mark_due
 from projects.sources.signatures import SETTING, Key, known_keys, read_keys
-from projects.triggers import mark_due
 
 
 def key_json(key: Key, *, whole: bool = False) -> dict[str, Any]:

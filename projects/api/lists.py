@@ -15,10 +15,10 @@ from hub.engine.errors import Invalid
 from hub.engine.project_restrictions import folded_url
 from hub.rest.lists import Key, Order, after, facets_of, limit_of, order_of, token_of
 from hub.rest.views import actor, selector
-from projects.listing import TITLES, Chosen, Listing, chosen
-from projects.manifests import application_json
+from projects.access.listing import TITLES, Chosen, Listing, chosen
+from projects.access.visibility import visible
 from projects.models import Application, ApplicationQuerySet, Revision
-from projects.visibility import visible
+from projects.objects.manifests import application_json
 
 _HEAVY = {
     "resources": "status.resources",

@@ -25,12 +25,12 @@ from hub.rest.views import View, actor, agreed_namespace, flag
 from projects import sources
 from projects.api.applications import permitted
 from projects.api.resources import compared_items
-from projects.compare import comparison
-from projects.dry_runs import Ask
+from projects.comparison.compare import comparison
+from projects.destinations.dry_runs import Ask
 from projects.models import Application, Project
+from projects.objects.specs import application_named, find_cluster, project_of
 from projects.sources import archives
 from projects.sources.files import MemoryFiles, clean
-from projects.specs import application_named, find_cluster, project_of
 
 _MAX_VALUES = 10_000
 

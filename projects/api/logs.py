@@ -32,12 +32,12 @@ from hub.engine.parsing import require_time
 from hub.engine.resource import ResourceKey
 from hub.engine.tree import Node
 from hub.rest.views import View, actor, flag, number
+from projects.access.reach import reach_of
 from projects.api.applications import get_application
 from projects.api.streams import stream_caller
-from projects.impersonation import connection_for
+from projects.destinations.impersonation import connection_for
 from projects.models import Application
-from projects.reach import reach_of
-from projects.specs import find_cluster, project_of
+from projects.objects.specs import find_cluster, project_of
 
 _LOG_QUEUE = 1000
 _MAX_LINE_BYTES = 256 * 1024

@@ -31,15 +31,16 @@ from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.models import setting
 from hub.rest.views import View, actor, body_map, must_agree
-from projects import applications, sources
+from projects import sources
 from projects.api.applications import get_application
-from projects.manifests import application_json, operation_json
 from projects.models import Application, Operation, Revision
-from projects.spec_fields import SYNC
-from projects.specs import application_named, project_of_or_none
-from projects.status import start_operation
-from projects.sync import terminate
-from projects.sync_windows import windows_of
+from projects.objects import applications
+from projects.objects.manifests import application_json, operation_json
+from projects.objects.spec_fields import SYNC
+from projects.objects.specs import application_named, project_of_or_none
+from projects.objects.sync_windows import windows_of
+from projects.operations.sync import terminate
+from projects.refreshing.status import start_operation
 
 
 class Sync(View):

@@ -19,12 +19,12 @@ from hub.events.changes import publish
 from hub.models import ApiToken, current_version, next_version
 from hub.rest.lists import arranged
 from hub.rest.views import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
-from projects import applications
-from projects.applications import text_map
-from projects.manifests import project_json
+from projects.access.project_limits import require_change
 from projects.models import Project, Repository
-from projects.project_limits import require_change
-from projects.specs import global_projects, project_of_or_none
+from projects.objects import applications
+from projects.objects.applications import text_map
+from projects.objects.manifests import project_json
+from projects.objects.specs import global_projects, project_of_or_none
 
 
 def get_project(request: Request, name: str, action: str = "get") -> Project:

@@ -7,8 +7,8 @@ from hub.access.decisions import Caller, is_allowed
 from hub.base.concurrency import Rates
 from hub.engine.errors import RetryLater
 from projects.models import Application
-from projects.refresh import refresh
-from projects.specs import application_named
+from projects.objects.specs import application_named
+from projects.refreshing.refresh import refresh
 
 LIMIT_SECONDS = 60
 # A hard refresh renders again, which is charged to the application's project.

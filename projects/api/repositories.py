@@ -23,6 +23,8 @@ from hub.rest.lists import arranged
 from hub.rest.views import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from projects import sources
 from projects.models import Application, GitRemote, RenderFailure, Repository
+from projects.objects.specs import check_repository_url, project_of_or_none
+from projects.refreshing.triggers import mark_due
 from projects.sources import charts, git, git_remotes
 from projects.sources.credentials import (
     TRANSPORT_OPTIONS,
@@ -32,8 +34,6 @@ from projects.sources.credentials import (
     template_of,
 )
 from projects.sources.files import Recorder, clean
-from projects.specs import check_repository_url, project_of_or_none
-from projects.triggers import mark_due
 
 SECRET_FIELDS = (
     "username",

@@ -34,15 +34,17 @@ from hub.engine.sync_options import resource_options
 from hub.engine.tracking import owner_of
 from hub.engine.tree import Node, missing_json, node_json, parents_of
 from hub.rest.views import View, actor, flag, payload
-from projects import in_cluster, resource_changes, sources
+from projects import sources
+from projects.access.reach import Reach, reach_of
 from projects.api.applications import get_application
 from projects.api.operations import may_sync, sources_at
-from projects.compare import Compared, comparison
-from projects.impersonation import connection_for
+from projects.comparison.compare import Compared, comparison
+from projects.destinations import in_cluster
+from projects.destinations.impersonation import connection_for
 from projects.models import Application, Project
-from projects.reach import Reach, reach_of
-from projects.refresh import orphans
-from projects.specs import check_reason, find_cluster, project_of, require_source_permitted
+from projects.objects.specs import check_reason, find_cluster, project_of, require_source_permitted
+from projects.operations import resource_changes
+from projects.refreshing.refresh import orphans
 
 
 def tree(application: Application) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from hub.events.changes import publish
 from hub.models import change_setting, setting
 from hub.rest.views import View, actor, payload
 from projects.models import Application
+from projects.refreshing.triggers import mark_due
 from projects.setting_checks import CHECKS
-from projects.triggers import mark_due
 
 _NO_LOOK = ("notices", "anonymous", "password_pattern")
 """Settings that do not affect comparisons."""

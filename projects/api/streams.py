@@ -1,7 +1,5 @@
 """Streams of changes: newline-delimited JSON or server-sent events."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,19 +17,15 @@ from hub.base.yaml_json import to_json
 from hub.engine.errors import Unauthenticated
 from hub.engine.parsing import parse_digits
 from hub.engine.project_restrictions import folded_url
-from hub.events.changes import listen
+from hub.events.waiter import Waiter
 from hub.models import Tombstone, current_version, setting
 from hub.rest.views import View, project_fields, selector
+from projects.access.visibility import visible
 from projects.api.applications import get_application
 from projects.api.resources import tree_text
-from projects.change_topics import applications_gone
-from projects.manifests import application_json
+from projects.live_pages.change_topics import applications_gone
 from projects.models import Application
-from projects.visibility import visible
-
-# A stream ends within this time after its right is revoked.
-POLL_SECONDS = 4.0
-GATHER_SECONDS = 0.05
+from projects.objects.manifests import application_json
 
 
 @dataclass
@@ -84,33 +78,6 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
         labels=selector(params["selector"]) if params.get("selector") else None,
     )
     return chosen, parse_digits(params.get("resourceVersion", ""))
-
-
-class Waiter:
-    """Wakes when something was published, and at regular intervals."""
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
-        self._end = listen(self._wake_soon(loop))
-
-    def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
-        def wake() -> None:
-            loop.call_soon_threadsafe(self._event.set)
-
-        return wake
-
-    async def wait(self) -> None:
-        """Return when something may have changed."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._event.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-        self._event.clear()
-
-    def close(self) -> None:
-        """Unsubscribe."""
-        self._end()
 
 
 def stream_caller(token: str) -> Caller | None:

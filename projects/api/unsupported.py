@@ -15,9 +15,9 @@ from projects import sources
 from projects.api.applications import get_application
 from projects.api.details import source_of
 from projects.api.resources import place
+from projects.objects.specs import require_source_permitted
 from projects.sources import charts
 from projects.sources.credentials import credentials_for
-from projects.specs import require_source_permitted
 
 
 class Notifications(View):

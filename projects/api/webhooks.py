@@ -20,7 +20,7 @@ from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.http.body_sizes import UNSIGNED_WEBHOOK, too_large
 from projects import webhook_events
-from projects.triggers import push_received, registry_pushed
+from projects.refreshing.triggers import push_received, registry_pushed
 from projects.webhook_events import Event, Image, Pulls, Push
 
 MAX_EVENTS = 1000

@@ -22,23 +22,23 @@ from hub.engine.sync_options import parse_options, resource_options
 from hub.models import current_version
 from hub.web.page import Shown, signed_in
 from projects import sources
+from projects.access.visibility import visible
 from projects.api.operations import may_sync, sources_at
 from projects.api.resources import resource_events, tree
-from projects.compare import Compared, comparison
+from projects.comparison.compare import Compared, comparison
+from projects.live_pages.application_rows import first_url, row_of, subject_of
 from projects.models import Application, ApplicationEvent, Favourite
-from projects.pages.application_rows import first_url, row_of, subject_of
-from projects.pages.commit_links import commit_url
-from projects.pages.explain import Cause, explain
-from projects.pages.resource_tree import Box, graph, key_of, listed, worst_below
-from projects.specs import (
+from projects.objects.specs import (
     find_cluster,
     is_namespace_permitted,
     project_of,
     project_of_or_none,
     spec_problems,
 )
-from projects.sync_windows import windows_of
-from projects.visibility import visible
+from projects.objects.sync_windows import windows_of
+from projects.pages.commit_links import commit_url
+from projects.pages.explain import Cause, explain
+from projects.pages.resource_tree import Box, graph, key_of, listed, worst_below
 
 VIEWS = ("tree", "network", "pods", "list")
 

@@ -17,17 +17,18 @@ from hub.engine.line_diff import Budget
 from hub.engine.node_info import redact
 from hub.engine.parsing import parse_digits
 from hub.web.page import Shown, signed_in
-from projects import applications, sources
+from projects import sources
 from projects.api.repositories import require_details
-from projects.compare import Pair
-from projects.manifests import application_json
+from projects.comparison.compare import Pair
 from projects.models import Application, Project, Repository
+from projects.objects import applications
+from projects.objects.manifests import application_json
+from projects.objects.specs import bind, find_cluster
 from projects.pages.application import compare_at, found
 from projects.pages.application_form import manifest_from, source_at
 from projects.pages.diff_view import Line, diff_lines
 from projects.sources import git_remotes
 from projects.sources.files import Recorder, clean
-from projects.specs import bind, find_cluster
 
 TEMPLATE = """apiVersion: argoproj.io/v1alpha1
 kind: Application

@@ -10,11 +10,11 @@ from django.views.decorators.http import require_GET, require_POST
 from hub.access.decisions import Caller, is_allowed
 from hub.models import SavedView, current_version
 from hub.web.page import Shown, signed_in
-from projects.listing import PAGE, SORTS, Chosen, Listing, chosen
+from projects.access.listing import PAGE, SORTS, Chosen, Listing, chosen
+from projects.access.visibility import visible
+from projects.live_pages.application_rows import row_of
 from projects.models import Favourite
-from projects.pages.application_rows import row_of
 from projects.pages.summary import charts, states
-from projects.visibility import visible
 
 _PAGE = "applications"
 

@@ -34,10 +34,19 @@ from hub.engine.secret_masking import digest_of
 from hub.engine.sync_windows import active_windows, spans
 from hub.models import ApiToken, current_version
 from hub.web.page import Shown, posted, signed_in
-from projects import applications
-from projects.listing import HEALTH, bars
-from projects.manifests import project_json
+from projects.access.listing import HEALTH, bars
+from projects.access.project_limits import require_change
+from projects.access.visibility import visible
 from projects.models import Project
+from projects.objects import applications
+from projects.objects.manifests import project_json
+from projects.objects.specs import (
+    check_name,
+    check_project,
+    global_projects,
+    project_of_or_none,
+    shape_problem,
+)
 from projects.pages.diff_view import Line, diff_lines
 from projects.pages.project_form import (
     TABLES,
@@ -48,15 +57,6 @@ from projects.pages.project_form import (
     tables,
     window_from,
 )
-from projects.project_limits import require_change
-from projects.specs import (
-    check_name,
-    check_project,
-    global_projects,
-    project_of_or_none,
-    shape_problem,
-)
-from projects.visibility import visible
 
 DAYS, HOUR = 7, 12.0
 PROJECT_RESOURCES = ("applications", "applicationsets", "logs", "exec", "repositories", "clusters")

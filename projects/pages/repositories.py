@@ -12,11 +12,11 @@ from hub.engine.errors import Invalid
 from hub.engine.project_restrictions import normal_url
 from hub.models import current_version
 from hub.web.page import Shown, posted, signed_in
+from projects.access.visibility import visible
 from projects.api.certificates import add_certificates, known_certificates
 from projects.api.repositories import repository_json, try_out
 from projects.models import CredentialTemplate, GitRemote, Repository
 from projects.sources.git_remotes import key_of
-from projects.visibility import visible
 
 
 @require_GET

@@ -26,7 +26,6 @@ from hub.engine.errors import (
 from hub.engine.node_info import redact
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.web.page import posted, signed_in
-from projects import resource_changes
 from projects.api.actions import actions_of
 from projects.api.resources import (
     Place,
@@ -37,12 +36,13 @@ from projects.api.resources import (
     translated,
     tree,
 )
+from projects.live_pages.application_rows import row_of
 from projects.models import Application
+from projects.objects.specs import check_reason, project_of
+from projects.operations import resource_changes
 from projects.pages.application import found, may
-from projects.pages.application_rows import row_of
 from projects.pages.diff_view import as_yaml, diff_lines
 from projects.pages.resource_tree import count_below, key_of
-from projects.specs import check_reason, project_of
 
 TABS = ("summary", "diff", "live", "desired", "events", "logs")
 _LOGGED = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")

@@ -16,12 +16,12 @@ from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.web.page import signed_in
 from projects import sources
+from projects.live_pages.application_rows import row_of, subject_of
 from projects.models import Application
+from projects.objects.specs import find_cluster, project_of
 from projects.pages.application import found
-from projects.pages.application_rows import row_of, subject_of
 from projects.pages.commit_links import commit_url
 from projects.pages.diff_view import Line, diff_lines
-from projects.specs import find_cluster, project_of
 
 MAX_RESOURCES = 100
 

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET
 
 from hub.access.decisions import Caller
 from hub.web.page import signed_in
-from projects.listing import HEALTH, SYNC, Listing, bars, chosen
+from projects.access.listing import HEALTH, SYNC, Listing, bars, chosen
 from projects.models import StatusChange
 from projects.pages.status_history import areas, backwards, hours
 

@@ -15,9 +15,9 @@ from hub.access.decisions import Caller, is_allowed
 from hub.engine.errors import RetryLater, Stalled
 from hub.models import AuditEvent
 from hub.web.page import Shown, signed_in
+from projects.live_pages.application_rows import first_url, may_read, row_of, subject_of
 from projects.models import Application, StatusChange
 from projects.pages.application import found
-from projects.pages.application_rows import first_url, may_read, row_of, subject_of
 from projects.pages.commit_links import commit_url
 from projects.pages.status_history import bands
 from projects.sources import git

@@ -103,7 +103,7 @@ def test_in_a_matrix_with_a_constraint_and_a_new_tag(
     registry.publish("acme/platform", "1.1.0", {"platform/mesh/cm.yaml": config_map("mesh")})
     told = []
     monkeypatch.setattr(
-        "projects.triggers.wake", lambda name, args=(), **_how: told.append((name, args))
+        "projects.refreshing.triggers.wake", lambda name, args=(), **_how: told.append((name, args))
     )
     place = f"{registry.host}/acme/platform"
     for name, tag, is_due in (

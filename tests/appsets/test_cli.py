@@ -10,8 +10,8 @@ import yaml
 from django.utils import timezone
 from support.sets import elements, manifest, names_of, run
 
-from appsets import rollouts
 from appsets.models import ApplicationSet, Secret
+from appsets.operations import rollouts
 
 
 @pytest.fixture

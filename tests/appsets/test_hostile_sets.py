@@ -9,22 +9,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.sets import manifest
 
-from appsets import sets
 from appsets.generators.base import ClusterFacts
 from appsets.generators.errors import GeneratorError
 from appsets.generators.generate import generate, merged_template
 from appsets.generators.spec_queries import requeue_seconds
-from appsets.inputs import Inputs
 from appsets.models import ApplicationSet
-from appsets.plan import App, Existing, Wish, decide
-from appsets.rollout_decisions import Requested, Seen, is_rolling, steps_of
-from appsets.rollout_decisions import decide as decide_rollout
-from appsets.rollouts import without_automated_sync
+from appsets.operations import sets
+from appsets.operations.inputs import Inputs
+from appsets.operations.plan import App, Existing, Wish, decide
+from appsets.operations.rollout_decisions import Requested, Seen, is_rolling, steps_of
+from appsets.operations.rollout_decisions import decide as decide_rollout
+from appsets.operations.rollouts import without_automated_sync
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 from hub.engine.errors import EngineError, Invalid
-from projects.applications import wanted_from
 from projects.models import Project
+from projects.objects.applications import wanted_from
 
 FILES = {
     "a/one.json": b'{"name": "one", "n": [1, {"x": null}]}',

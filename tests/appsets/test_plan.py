@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appsets.plan import App, Budget, Existing, Wish, budget_of, decide, merged
+from appsets.operations.plan import App, Budget, Existing, Wish, budget_of, decide, merged
 from appsets.template.limits import OutOfTime, bounded
 from hub.engine.errors import RuleError
 

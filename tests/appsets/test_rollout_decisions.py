@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from appsets.rollout_decisions import (
+from appsets.operations.rollout_decisions import (
     HEALTHY,
     PENDING,
     PROGRESSING,

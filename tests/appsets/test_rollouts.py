@@ -10,8 +10,8 @@ from django.utils import timezone
 from support.hosts import Host
 from support.sets import manifest, names_of, run
 
-from appsets import rollouts
 from appsets.models import ApplicationSet, GeneratorAnswer, Secret
+from appsets.operations import rollouts
 from hub.auth.sessions import issue
 from hub.models import Account, AuditEvent, access_changed, change_setting
 from projects.models import Application, Operation

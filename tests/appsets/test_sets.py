@@ -14,8 +14,8 @@ from django.utils import timezone
 from support.sets import elements, manifest, names_of, run
 from support.streams import collect
 
-from appsets import reconcile
 from appsets.models import ApplicationSet
+from appsets.operations import reconcile
 from appsets.template import limits
 from clusters.models import Cluster
 from hub.auth.sessions import issue
@@ -28,8 +28,8 @@ from hub.models import (
     current_version,
     next_version,
 )
-from projects import applications
 from projects.models import Application, Project
+from projects.objects import applications
 from projects.sources.process import render_queue
 
 API = "/api/v1/applicationsets"

@@ -115,7 +115,7 @@ fields = (
     "items.metadata.name,items.metadata.namespace,items.status.sync.status,"
     "items.status.health.status"
 )
-from projects.visibility import visible  # noqa: E402
+from projects.access.visibility import visible  # noqa: E402
 
 caller = decisions.caller_of(account)
 cpu(

@@ -44,7 +44,7 @@ from hub.models import Account, Counter, access_changed, change_setting, next_ve
 from hub.auth.sessions import issue
 from hub.events.changes import publish
 from projects.models import Application
-from projects.specs import default_project, home_cluster
+from projects.objects.specs import default_project, home_cluster
 
 HEALTH = (
     ["Healthy"] * 90 + ["Degraded"] * 3 + ["Progressing"] * 4 + ["Missing", "Suspended", "Unknown"]

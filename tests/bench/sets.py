@@ -22,14 +22,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from appsets import sets
+from appsets.operations import sets
 from appsets.models import ApplicationSet
-from appsets.reconcile import reconcile
+from appsets.operations.reconcile import reconcile
 from appsets.tasks import clusters_changed
 from clusters.models import Cluster
 from hub.models import AuditEvent
 from projects.models import Application
-from projects.specs import default_project, home_cluster
+from projects.objects.specs import default_project, home_cluster
 
 
 def look_at_all() -> float:

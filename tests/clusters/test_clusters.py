@@ -17,15 +17,16 @@ from django.db import connection, connections
 from django.utils import timezone
 from support.web import deployment
 
-from clusters import answers, filters, live, watch, watcher
+from clusters import filters, live
 from clusters.connection_config import ssl_context
 from clusters.kinds import Kind
 from clusters.kube import Connection, Unreachable
 from clusters.models import Cluster, LiveResource
 from clusters.sandbox.server import make_certificate
-from clusters.watch_discovery import is_watched
-from clusters.watch_kind import KindWatch
-from clusters.watch_writer import BATCH_SECONDS
+from clusters.watching import answers, watch, watcher
+from clusters.watching.watch_discovery import is_watched
+from clusters.watching.watch_kind import KindWatch
+from clusters.watching.watch_writer import BATCH_SECONDS
 from hub.base.crypto import UnreadableSecret, seal, unseal
 from hub.engine.errors import Stalled
 

@@ -16,11 +16,12 @@ import pytest
 from conftest import place_in
 from support.hostile import Hostile, drip, gzip_of, http
 
-from clusters import answers, intake, kube, live, watch_discovery, watch_kind, watch_writer
+from clusters import intake, kube, live
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, Unreachable
 from clusters.models import Cluster, LiveResource
-from clusters.watch_session import WatchSession
+from clusters.watching import answers, watch_discovery, watch_kind, watch_writer
+from clusters.watching.watch_session import WatchSession
 from hub.engine.errors import RetryLater, Stalled
 from projects.api import logs
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from clusters.kube import refusal, secretless
-from projects.destination import _with_own_name
+from projects.destinations.destination import _with_own_name
 
 TEMPLATE = '{"labels":{"a":"b"},"Spec":{"Volumes":null,' + '"X":null,' * 200 + "}}"
 

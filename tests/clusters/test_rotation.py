@@ -2,7 +2,7 @@
 
 import pytest
 
-from clusters import api
+from clusters.api import clusters as api
 from clusters.kube import SECRETS, Connection
 from clusters.models import Cluster
 from hub.cli.clusters import Context, install, registration

@@ -26,7 +26,7 @@ from hub.models import (
     change_setting,
     next_version,
 )
-from projects import consumers
+from projects.live_pages import consumers
 from projects.models import Application, Project, Repository
 
 expect.set_options(timeout=15_000)

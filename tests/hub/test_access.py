@@ -635,9 +635,9 @@ def test_absent_and_forbidden_are_the_same(idle_hub, person):
 
 
 def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, person):
-    from appsets.watch_stream import _read
+    from appsets.api.watch_stream import _read
     from projects.api.streams import applications_since
-    from projects.applications import remove
+    from projects.objects.applications import remove
 
     bob = person("bob")
     policies(idle_hub, "p, bob, applications, get, mine/*, allow")
@@ -665,7 +665,7 @@ def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, perso
 
 
 def test_a_stranger_sees_nothing_in_the_watch_of_everything(idle_hub, person):
-    from appsets.watch_stream import KINDS, _read
+    from appsets.api.watch_stream import KINDS, _read
     from hub.models import next_version
 
     stranger = person("stranger")

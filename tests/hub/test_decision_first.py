@@ -21,9 +21,9 @@ from support.sets import elements, manifest
 
 from clusters.models import Cluster
 from hub.auth.sessions import issue
+from hub.events.waiter import Waiter
 from hub.models import Account, access_changed, next_version
 from projects import sources
-from projects.api.streams import Waiter
 from projects.models import Application, CredentialTemplate, Project, Repository
 
 HOST = "https://host.example"

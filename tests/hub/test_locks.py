@@ -10,11 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from support.sets import elements, manifest, run
 
 from appsets.models import ApplicationSet
-from appsets.rollouts import roll
+from appsets.operations.rollouts import roll
 from clusters.live import set_connection
 from clusters.models import Cluster
-from projects.applications import remove
 from projects.models import Application
+from projects.objects.applications import remove
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

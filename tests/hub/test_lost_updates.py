@@ -5,7 +5,7 @@ write.
 import pytest
 from django.db import connection
 
-from clusters import api as clusters_api
+from clusters.api import clusters as clusters_api
 from clusters.models import Cluster
 from hub.auth import group_refresh, oidc
 from hub.auth.accounts import save_account, set_password

@@ -486,7 +486,15 @@ def test_time_is_bounded():
 def test_no_other_place_makes_connections(line):
     """The linter keeps every connection in hub.base.outbound."""
     found = subprocess.run(
-        ["ruff", "check", "--select", "TID251", "--stdin-filename", "projects/refresh.py", "-"],
+        [
+            "ruff",
+            "check",
+            "--select",
+            "TID251",
+            "--stdin-filename",
+            "projects/refreshing/refresh.py",
+            "-",
+        ],
         input=line + "\n",
         capture_output=True,
         text=True,

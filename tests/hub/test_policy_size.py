@@ -10,7 +10,7 @@ from hub.engine.project_roles import project_policy
 from hub.engine.rbac import Enforcer, joined
 from hub.models import ProjectPolicy, access_changed
 from projects.diagnostics import CHECKS
-from projects.specs import check_project
+from projects.objects.specs import check_project
 
 
 def role(name, *, lines=0, groups=0, project="p1"):

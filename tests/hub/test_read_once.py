@@ -10,8 +10,8 @@ from django.utils import timezone
 from hub.base import thread_connections
 from hub.base.read_once import once, one_look
 from hub.models import change_setting, setting
-from projects import refresh
 from projects.models import Application, Repository
+from projects.refreshing import refresh
 from projects.sources.credentials import credentials_for
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"

@@ -15,7 +15,7 @@ from clusters.sandbox.server import make_certificate
 from hub.auth.sessions import issue
 from hub.models import Account, AuditEvent
 from projects.models import GitRemote
-from projects.triggers import hosts_changed
+from projects.refreshing.triggers import hosts_changed
 
 PATH = "/api/v1/certificates"
 ED = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"

@@ -19,8 +19,8 @@ from hub.engine.diff import CompareSettings, compare_locally
 from hub.engine.normalize import for_comparison, normalize_desired
 from hub.engine.resource import split_api_version, with_metadata
 from hub.engine.sync_options import resource_options
-from projects import dry_runs
-from projects.destination import Target
+from projects.destinations import dry_runs
+from projects.destinations.destination import Target
 
 pytestmark = pytest.mark.controlplane
 

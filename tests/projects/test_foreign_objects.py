@@ -28,7 +28,7 @@ from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.resource import is_segment, manifests_from
 from hub.models import Account, access_changed, change_setting
 from projects.api import logs, resources
-from projects.jq import Jq
+from projects.comparison.jq import Jq
 from projects.models import Application, Project
 
 CANARY = "CANARY-of-another-team"

@@ -14,8 +14,8 @@ from support.hostile import Hostile, http
 from support.local import Local
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
+from projects.live_pages.application_rows import may_read, subject_of
 from projects.models import Project
-from projects.pages.application_rows import may_read, subject_of
 from projects.sources import abbreviated_commits, git, git_transport
 from projects.sources.local_repositories import folder_of
 

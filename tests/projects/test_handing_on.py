@@ -16,12 +16,13 @@ from support.sets import manifest, names_of
 from appsets.models import ApplicationSet
 from hub.events.queue import pool_state, wake
 from hub.events.task_names import TaskName
-from projects import applications, triggers, validation
-from projects import refresh as refresh_module
 from projects.models import Application, GitRemote, Repository
+from projects.objects import applications
+from projects.refreshing import refresh as refresh_module
+from projects.refreshing import triggers, validation
+from projects.refreshing.triggers import reads_moved
 from projects.sources import charts as charts_module
 from projects.sources import git_remotes
-from projects.triggers import reads_moved
 
 APPS = "/api/v1/applications"
 HERE = {"server": "https://kubernetes.default.svc", "namespace": "x"}

@@ -2,8 +2,8 @@
 
 import json
 
-from projects import applying, planning
 from projects.models import Application, Operation, Project
+from projects.operations import applying, planning
 
 JOB = """\
 apiVersion: batch/v1

@@ -16,11 +16,12 @@ from hub.access.decisions import ANONYMOUS, caller_of
 from hub.auth.sessions import issue
 from hub.engine.resource import ResourceKey
 from hub.models import Account, AuditEvent, access_changed, change_setting
-from projects import applications, in_cluster
+from projects.access.own_kinds import Author
+from projects.destinations import in_cluster
 from projects.models import FINALIZER, Application, Operation, Project
-from projects.own_kinds import Author
-from projects.specs import bind, project_of
-from projects.sync import confirmed_since
+from projects.objects import applications
+from projects.objects.specs import bind, project_of
+from projects.operations.sync import confirmed_since
 
 HOME = "https://kubernetes.default.svc"
 V1 = "argoproj.io/v1alpha1"

@@ -21,7 +21,7 @@ from clusters.kube import Connection
 from hub.audit import chain
 from hub.engine.errors import RetryLater
 from hub.models import AuditEvent, PendingChange
-from projects import resource_changes
+from projects.operations import resource_changes
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from hub.engine.errors import RuleError
-from projects import jq
-from projects.jq import Jq, check_expression
+from projects.comparison import jq
+from projects.comparison.jq import Jq, check_expression
 
 ENDLESS = "until(true == false; [.] + [1])"
 

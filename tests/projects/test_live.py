@@ -27,10 +27,10 @@ from hub.models import (
     current_version,
     next_version,
 )
-from projects import consumers, page_updates
 from projects.api.streams import applications_since
-from projects.applications import remove
+from projects.live_pages import consumers, page_updates
 from projects.models import Application, Project, Repository
+from projects.objects.applications import remove
 
 pytestmark = pytest.mark.timeout(120)
 

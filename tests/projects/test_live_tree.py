@@ -9,8 +9,8 @@ from support.web import deployment
 
 from clusters import live
 from clusters.models import Cluster, LiveChange, LiveResource
-from projects import triggers
 from projects.models import Application, ManagedResource
+from projects.refreshing import triggers
 
 APPS = "/api/v1/applications"
 

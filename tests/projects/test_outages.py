@@ -10,10 +10,10 @@ from django.db import connection, connections
 from django.utils import timezone
 from support.wire import Wire
 
-from clusters import watch_probe
 from clusters.models import Cluster
-from projects import planning
+from clusters.watching import watch_probe
 from projects.models import Application, GitRemote, Operation
+from projects.operations import planning
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 AUTO = {"automated": {"prune": True, "selfHeal": True}}

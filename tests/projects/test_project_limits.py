@@ -17,11 +17,11 @@ from hub.auth.sessions import issue
 from hub.engine.errors import Stalled
 from hub.models import Account, AuditEvent, access_changed
 from projects import sources
-from projects.compare import UNANSWERED
+from projects.comparison.compare import UNANSWERED
+from projects.live_pages import application_rows
 from projects.models import Application, Operation, Project
-from projects.pages import application_rows
+from projects.objects.specs import bind, find_cluster, project_of, spec_problems
 from projects.sources import charts, git_remotes
-from projects.specs import bind, find_cluster, project_of, spec_problems
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{value}'}}\n"
 ANYWHERE = {
@@ -112,7 +112,7 @@ def test_a_running_sync_waits_when_its_window_closes(hub, sandbox, repo, app, na
         revisions=[],
         sources=[],
     )
-    from projects.sync import step
+    from projects.operations.sync import step
 
     step(operation.pk)
     operation.refresh_from_db()

@@ -12,10 +12,10 @@ from support.proxy import Proxy
 
 from hub.engine.errors import RetryLater, Stalled
 from projects.models import Application, GitRemote, Repository
+from projects.refreshing.triggers import poll_remote, push_received
 from projects.sources import git_remotes
 from projects.sources.credentials import credentials_for
 from projects.sources.remote_inputs import git_files
-from projects.triggers import poll_remote, push_received
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 AUTO = {"automated": {}}

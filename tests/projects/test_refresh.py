@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from projects import claims, refresh, status
+from hub.base import claims
 from projects.api import applications as api
-from projects.manifests import stamp
 from projects.models import Application, Operation, RenderedManifests
+from projects.objects.manifests import stamp
+from projects.refreshing import refresh, status
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 

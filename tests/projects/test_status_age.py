@@ -6,11 +6,11 @@ import pytest
 from django.utils import timezone
 
 from clusters.models import Cluster
-from projects import listing
-from projects.manifests import as_of_now, is_stale
+from projects.access import listing
 from projects.models import DELAYED, Application, GitRemote
-from projects.refresh import refresh
-from projects.specs import home_cluster
+from projects.objects.manifests import as_of_now, is_stale
+from projects.objects.specs import home_cluster
+from projects.refreshing.refresh import refresh
 
 MINUTE = timedelta(minutes=1)
 LONG_AGO = timedelta(hours=2)

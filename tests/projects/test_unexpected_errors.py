@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from projects import refresh
 from projects.models import Application
-from projects.status import Outcome
+from projects.refreshing import refresh
+from projects.refreshing.status import Outcome
 
 
 class Fault(Exception):
@@ -34,7 +34,7 @@ def faulty(monkeypatch):
 
 
 def test_a_fault_is_a_condition_that_tells_nothing_of_the_hub(caplog):
-    with caplog.at_level(logging.ERROR, logger="projects.refresh"):
+    with caplog.at_level(logging.ERROR, logger="projects.refreshing.refresh"):
         outcome = refreshed()
 
     [(kind, text)] = outcome.conditions

@@ -10,8 +10,8 @@ from conftest import config_map
 from support.charts import Charts
 
 from hub.base.metrics import RENDERS
-from projects import refresh
 from projects.models import Application, Project
+from projects.refreshing import refresh
 
 APPS = "/api/v1/applications"
 HERE = {"server": "https://kubernetes.default.svc", "namespace": "x"}

@@ -10,8 +10,8 @@ from clusters.models import Cluster
 from hub.access import decisions
 from hub.access.decisions import Caller, decide
 from hub.models import ProjectPolicy, access_changed, change_setting
+from projects.access.visibility import visible
 from projects.models import Application, instance_filter
-from projects.visibility import visible
 
 OBJECTS = [
     "*",

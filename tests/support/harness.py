@@ -12,7 +12,7 @@ from django.test import Client
 
 import hub.celery
 from clusters.models import Cluster
-from clusters.watcher import Watcher
+from clusters.watching.watcher import Watcher
 from hub.embedded import find_task
 from hub.events.queue import use_pool, wake
 from hub.events.task_names import TaskName

@@ -3,7 +3,7 @@
 from django.utils import timezone
 
 from appsets.models import ApplicationSet
-from appsets.reconcile import reconcile
+from appsets.operations.reconcile import reconcile
 from projects.models import Application
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from clusters.watcher import Watcher
+from clusters.watching.watcher import Watcher
 from hub.base.metrics import serve
 
 

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from hub.demo import make_admin
-from projects.specs import default_project, home_cluster
+from projects.objects.specs import default_project, home_cluster
 
 
 class Command(BaseCommand):

@@ -92,7 +92,7 @@ class Command(BaseCommand):
     def _run(self, folder: Path, host: str, port: int, *, demo: bool) -> None:
         from hub import demo as demonstration
         from hub.embedded import Embedded
-        from projects.specs import default_project, home_cluster
+        from projects.objects.specs import default_project, home_cluster
 
         if host not in ("127.0.0.1", "localhost", "::1"):
             settings.ALLOWED_HOSTS.append(host if host not in ("0.0.0.0", "::") else "*")  # noqa: S104

@@ -1,0 +1,1 @@
+"""REST of application sets and their streams."""

@@ -1,0 +1,1 @@
+"""What happens to application sets: create, reconcile, roll out."""

@@ -1,0 +1,1 @@
+"""Pages of application sets and of clusters, which show what all apps know of a cluster."""

@@ -1,0 +1,1 @@
+"""The watcher: one session for each cluster, discovery, one watch for each kind."""

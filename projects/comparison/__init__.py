@@ -1,0 +1,1 @@
+"""The comparison of desired manifests with live resources: why something is OutOfSync."""

@@ -1,0 +1,1 @@
+"""Applications and projects as objects: specs, manifests, and their creation and deletion."""

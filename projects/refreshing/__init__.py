@@ -1,0 +1,1 @@
+"""When an application is refreshed, the refresh itself, and the status that it stores."""
