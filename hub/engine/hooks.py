@@ -23,6 +23,8 @@ class SyncPhase(StrEnum):
 
 
 PHASE_ORDER = list(SyncPhase)
+DELETE_PHASES = {SyncPhase.PRE_DELETE: "pre-delete", SyncPhase.POST_DELETE: "post-delete"}
+"""The phases of a deletion, with their names in finalizers."""
 
 _HELM = {
     "pre-install": SyncPhase.PRE_SYNC,

@@ -7,7 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hub.engine.hooks import PHASE_ORDER, SyncPhase, delete_policies, hook_phases, wave
+from hub.engine.hooks import (
+    DELETE_PHASES,
+    PHASE_ORDER,
+    SyncPhase,
+    delete_policies,
+    hook_phases,
+    wave,
+)
 from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
 from hub.engine.status import Assessment, Health
 from hub.engine.sync_options import ResourceOptions, resource_options
@@ -119,16 +126,13 @@ def plan(
     for manifest in desired:
         phases = hook_phases(manifest)
         if phases and request.hooks:
-            steps += [_hook_step(manifest, p, request) for p in phases if p not in _DELETE_PHASES]
+            steps += [_hook_step(manifest, p, request) for p in phases if p not in DELETE_PHASES]
         elif not phases:
             steps.append(_apply_step(manifest, request))
     prunes = [_prune_step(manifest, resource_options(manifest, options)) for manifest in extra]
     last = max((s.wave for s in steps if s.phase is SyncPhase.SYNC), default=0)
     steps += _mirrored(prunes, last)
     return _ordered(steps)
-
-
-_DELETE_PHASES = (SyncPhase.PRE_DELETE, SyncPhase.POST_DELETE)
 
 
 def _apply_step(manifest: Manifest, request: PlanRequest) -> Step:

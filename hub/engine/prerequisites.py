@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hub.engine.hooks import SyncPhase
 from hub.engine.plan import HOOK, PRUNE, Step
 from hub.engine.resource import is_builtin
 
@@ -106,7 +107,7 @@ def prerequisite_of(steps: Sequence[Step], number: int, refusal: Refusal) -> Ste
 def _before(steps: Sequence[Step], number: int) -> Iterator[Step]:
     later = steps[number]
     for index, step in enumerate(steps):
-        if step.phase == "SyncFail" or index == number or step.group > later.group:
+        if step.phase is SyncPhase.SYNC_FAIL or index == number or step.group > later.group:
             continue
         # Prunes run first in their group.
         if step.group < later.group or index < number or step.action == PRUNE:

@@ -26,7 +26,7 @@ from hub.engine.diff import CompareSettings, Comparison, compare_locally, missin
 from hub.engine.duplicate_elements import Duplicate
 from hub.engine.errors import EngineError, Stalled
 from hub.engine.field_sets import LAST_APPLIED, is_unowned
-from hub.engine.hooks import hook_phases, is_hook, is_ignored, wave
+from hub.engine.hooks import DELETE_PHASES, hook_phases, is_hook, is_ignored, wave
 from hub.engine.ignore_rules import IgnoreRule, ignore_rules
 from hub.engine.resource import (
     Manifest,
@@ -606,5 +606,5 @@ def live_digest(application: Application, cluster: Cluster) -> str:
 
 def is_delete_hook(manifest: Manifest) -> bool:
     """Return whether a hook runs only when the application is deleted, and in no sync."""
-    phases = {p.value for p in hook_phases(manifest)}
-    return bool(phases) and phases <= {"PreDelete", "PostDelete"}
+    phases = set(hook_phases(manifest))
+    return bool(phases) and phases <= DELETE_PHASES.keys()

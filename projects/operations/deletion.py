@@ -11,7 +11,7 @@ from clusters.models import Cluster, LiveResource
 from hub.base.claims import claim
 from hub.engine.deletion_guard import Candidate, Verdict, budget_from, decide_deletions
 from hub.engine.errors import EngineError, RefusedByRule, RetryLater, Stalled
-from hub.engine.hooks import SyncPhase, hook_phases, is_hook, wave
+from hub.engine.hooks import DELETE_PHASES, SyncPhase, hook_phases, is_hook, wave
 from hub.engine.resource import Manifest
 from hub.engine.sync_options import parse_options, resource_options
 from hub.events.changes import publish
@@ -26,7 +26,6 @@ from projects.models import FINALIZER, Application, Operation, Project
 from projects.objects.applications import remove
 from projects.objects.specs import find_cluster, project_of
 from projects.operations.deletion_hooks import (
-    PHASES,
     HookFailed,
     Wait,
     clean_up,
@@ -120,7 +119,7 @@ def _delete(application: Application) -> None:
         if application.cascades:
             _cascade(application, project, cluster)
         run_hooks(application, project, cluster, SyncPhase.POST_DELETE, "post-delete")
-        for phase, name in PHASES:
+        for phase, name in DELETE_PHASES.items():
             clean_up(application, project, cluster, phase, name)
     rest = Application.objects.filter(pk=application.pk).values_list("finalizers", flat=True).get()
     ours = (FINALIZER, "pre-delete-finalizer", "post-delete-finalizer")
@@ -211,7 +210,7 @@ def _is_kept(row: LiveResource) -> bool:
 
 
 def _is_delete_hook(manifest: Manifest) -> bool:
-    return bool({SyncPhase.PRE_DELETE, SyncPhase.POST_DELETE} & set(hook_phases(manifest)))
+    return not DELETE_PHASES.keys().isdisjoint(hook_phases(manifest))
 
 
 def _delete_option(row: LiveResource, options: dict[str, str]) -> str:

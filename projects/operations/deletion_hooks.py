@@ -16,7 +16,7 @@ from clusters.models import Cluster, LiveResource
 from hub.engine import health
 from hub.engine.errors import EngineError, Forbidden, RetryLater, Stalled
 from hub.engine.health import HOOK_FINALIZER
-from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, wave
+from hub.engine.hooks import DELETE_PHASES, SyncPhase, delete_policies, hook_phases, is_hook, wave
 from hub.engine.plan import generated_name, kind_rank
 from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, annotations_of, resource_key
@@ -34,8 +34,6 @@ from projects.objects.specs import project_of
 from projects.operations.applying import OPERATION_ID, marked
 
 log = logging.getLogger(__name__)
-
-PHASES = ((SyncPhase.PRE_DELETE, "pre-delete"), (SyncPhase.POST_DELETE, "post-delete"))
 
 
 class Wait(Exception):
@@ -292,7 +290,7 @@ def is_failing(application: Application, condition: Mapping[str, Any]) -> bool:
     """Return whether a condition reports a failed hook that the deletion waits for."""
     return any(
         _says_failed(condition, phase)
-        for phase, name in PHASES
+        for phase, name in DELETE_PHASES.items()
         if f"{name}-finalizer.argocd.argoproj.io" in application.finalizers
     )
 

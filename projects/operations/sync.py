@@ -25,6 +25,7 @@ from hub.engine import health
 from hub.engine.deletion_guard import Candidate, Ruling, Verdict, budget_from, decide_deletions
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.health import HOOK_FINALIZER
+from hub.engine.hooks import SyncPhase
 from hub.engine.plan import (
     APPLY,
     FAILED,
@@ -177,7 +178,7 @@ def proceed(run: Run) -> None:
         if failed and not _failing(run) and not _has_running_hook(run):
             _begin_failing(run)
         failing = _failing(run)
-        text = waiting([s for s in run.steps if not failing or s.phase == "SyncFail"])
+        text = waiting([s for s in run.steps if not failing or s.phase is SyncPhase.SYNC_FAIL])
         if text:
             _wait(run, text, RECHECK_INTERVAL)
             return
@@ -236,8 +237,8 @@ def _begin_failing(run: Run) -> None:
 
 def _nothing_left(run: Run) -> bool:
     # As Argo CD: a last group without hooks is done once applied, whatever its health becomes.
-    last = max((s.group for s in run.steps if s.phase != "SyncFail"), default=None)
-    members = [s for s in run.steps if s.group == last and s.phase != "SyncFail"]
+    last = max((s.group for s in run.steps if s.phase is not SyncPhase.SYNC_FAIL), default=None)
+    members = [s for s in run.steps if s.group == last and s.phase is not SyncPhase.SYNC_FAIL]
     return not any(s.status == FAILED for s in run.steps) and all(s.action != HOOK for s in members)
 
 
@@ -418,7 +419,7 @@ def _conclude(run: Run, *, failing: bool) -> None:
     if not failing:
         _succeed(run, "successfully synced (no more tasks)")
         return
-    worse = [s.message for s in run.steps if s.phase == "SyncFail" and s.status == FAILED]
+    worse = [s.message for s in run.steps if s.phase is SyncPhase.SYNC_FAIL and s.status == FAILED]
     _delete_hooks(run, succeeded=False)
     store_steps(run, "")
     text = run.operation.failure + (f"\n{'; '.join(worse)}" if worse else "")

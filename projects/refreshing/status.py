@@ -12,7 +12,7 @@ from django.utils import timezone
 from hub.access.decisions import Caller, identity_of
 from hub.audit import trail
 from hub.engine.autosync import Decision, LastOperation, decide
-from hub.engine.hooks import hook_phases
+from hub.engine.hooks import DELETE_PHASES, hook_phases
 from hub.engine.status import (
     Assessment,
     Health,
@@ -307,17 +307,17 @@ def _is_delete_hook(compared: Compared, state: ResourceState) -> bool:
 
 def _hook_finalizers(current: Application, compared: Compared) -> list[str]:
     phases = {
-        p.value
+        phase
         for pair in compared.pairs
         if pair.state.hook and pair.desired
-        for p in hook_phases(pair.desired)
+        for phase in hook_phases(pair.desired)
     }
     result = [
         f
         for f in current.finalizers
         if not f.startswith(("pre-delete-finalizer", "post-delete-finalizer"))
     ]
-    for phase, name in (("PreDelete", "pre-delete"), ("PostDelete", "post-delete")):
+    for phase, name in DELETE_PHASES.items():
         if phase in phases:
             result += [
                 f"{name}-finalizer.argocd.argoproj.io",
