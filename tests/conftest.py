@@ -15,9 +15,10 @@ from django.contrib.auth.hashers import make_password
 from django.utils import timezone
 from support import durations
 from support.gitserver import GitServer, Repository
-from support.harness import Hub
+from support.harness import Hub, running
 from support.tools import Tools
 from support.web import IdentityProvider, Web, chromium
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 from clusters import kube
 from clusters.models import Cluster, LiveResource
@@ -73,6 +74,24 @@ def _data_folder():
     django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     yield
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files():
+    """Every client of a test has middleware of its own, and it would read all static files again:
+    half the time of a short request.
+    """
+    read, files = WhiteNoiseMiddleware.add_files_from_finders, {}
+
+    def add_files(self):
+        if not files:
+            read(self)
+            files.update(self.files)
+        self.files.update(files)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", add_files)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -197,6 +216,13 @@ def sandbox_server(certificate):
     server.add("west", "sandbox-token")
     server.start()
     yield server
+    # Those who watch and their watches end first: a server waits a second for them.
+    for hub in list(running):
+        hub.stop()
+    for sandbox in server.sandboxes.values():
+        sandbox.down = True
+        for waiter in list(sandbox.store.waiters):
+            server._loop.call_soon_threadsafe(waiter.set)
     server.stop()
 
 

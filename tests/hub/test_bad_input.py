@@ -15,7 +15,7 @@ from django.test import AsyncClient, Client
 from support.routes import a_url, routes
 
 from clusters.models import Cluster
-from hub.models import AuditEvent, next_version
+from hub.models import AuditEvent, access_changed, next_version
 from hub.pages.api_guide import EXAMPLES
 from projects.models import Application, Project, Repository
 
@@ -61,6 +61,7 @@ def furnished(idle_hub):
         resource_version=next_version(),
     )
     put(refresh_at=None)
+    access_changed("policy", "rbac", None)  # compiled policies are for a version of them
     return idle_hub
 
 

@@ -22,7 +22,7 @@ from hub.engine.errors import Invalid, RuleError
 from hub.engine.hooks import wave
 from hub.engine.node_info import describe
 from hub.engine.parsing import parse_digits, parse_integer, require_integer, require_time
-from hub.models import next_version
+from hub.models import access_changed, next_version
 from projects.models import Application, Project, Repository
 
 ODD = {
@@ -128,6 +128,7 @@ def sender(idle_hub):
     Application.objects.create(**own, spec=spec, cluster=cluster, refresh_at=None)
     template = {"metadata": {"name": "a"}, "spec": spec}
     ApplicationSet.objects.create(**own, spec={"generators": [], "template": template})
+    access_changed("policy", "rbac", None)  # compiled policies are for a version of them
     found = Sender(idle_hub.token)
     yield found
     got_request_exception.disconnect(found._note)

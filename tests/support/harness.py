@@ -19,6 +19,9 @@ from hub.events.task_names import TaskName
 from hub.events.worker_pool import Pool
 from projects.models import Application
 
+running: set["Hub"] = set()
+"""Hubs whose workers and watcher run."""
+
 
 class Hub:
     """The hub under test."""
@@ -33,6 +36,7 @@ class Hub:
         self._threads = []
 
     def start(self, *, workers: int = 4, watch: bool = True) -> None:
+        running.add(self)
         self._stop.clear()
         self.pool = Pool(find_task, workers)
         use_pool(self.pool)
@@ -60,6 +64,7 @@ class Hub:
             thread.join(10)
         use_pool(None)
         self.pool = self.watcher = None
+        running.discard(self)
 
     def call(self, method, path, body=None, *, status=200, token=None, **query):
         extra = {
