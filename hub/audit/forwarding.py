@@ -1,21 +1,16 @@
-"""Forward sealed events, in order and at least once, to syslog (RFC 5424) and to a webhook."""
+"""Forward sealed events, in order and at least once, to the targets of `hub.audit.targets`."""
 
-import contextlib
-import hmac
 import logging
-import socket
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from django.db import transaction
 from django.utils import timezone
 
 from hub.audit import chain
-from hub.base.crypto import seal, unseal
-from hub.base.outbound import addresses, check_host, check_url, http
-from hub.engine.errors import Invalid, RetryLater
-from hub.engine.parsing import parse_digits
+from hub.audit.targets.registry import TARGETS
+from hub.base.outbound import http
+from hub.engine.errors import Invalid
 from hub.models import AuditLink, Setting, change_setting, setting
 
 log = logging.getLogger(__name__)
@@ -23,9 +18,6 @@ log = logging.getLogger(__name__)
 _CONFIG, _STATE = "audit_forward", "audit_forward_state"
 BATCH = 200
 LONGEST_PAUSE = timedelta(minutes=5)
-MOST_DATAGRAM = 60_000
-CUT = 500
-_SECONDS = 30.0
 
 
 def configure(wanted: dict[str, Any]) -> None:
@@ -34,13 +26,13 @@ def configure(wanted: dict[str, Any]) -> None:
     Raises: Invalid naming the field.
     """
     config: dict[str, Any] = {}
-    unknown = set(wanted) - {"syslog", "webhook"}
+    unknown = wanted.keys() - TARGETS.keys()
     if unknown:
-        raise Invalid(f"{min(unknown)!r} is no target; there are syslog and webhook")
-    if wanted.get("syslog"):
-        config["syslog"] = _syslog(wanted["syslog"])
-    if wanted.get("webhook"):
-        config["webhook"] = _webhook(wanted["webhook"])
+        raise Invalid(f"{min(unknown)!r} is no target; there are {' and '.join(TARGETS)}")
+    stored = setting(_CONFIG, {})
+    for name, target in TARGETS.items():
+        if wanted.get(name):
+            config[name] = target.check(wanted[name], stored.get(name) or {})
     state = setting(_STATE, {})
     change_setting(_CONFIG, config)
     # A new target receives events from now on; a changed one is tried at once.
@@ -53,37 +45,12 @@ def _head() -> int:
     return head or 0
 
 
-def _syslog(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not isinstance(value.get("address"), str):
-        raise Invalid("syslog.address is required: host:port")
-    host, _, port = value["address"].rpartition(":")
-    if not host or not parse_digits(port) or value.get("protocol", "tcp") not in ("tcp", "udp"):
-        raise Invalid("syslog.address must be host:port and syslog.protocol tcp or udp")
-    if not 0 < int(port) < 65536:
-        raise Invalid("syslog.address must name a port of 1 to 65535")
-    with contextlib.suppress(RetryLater):  # a name that does not resolve now may resolve later
-        check_host(host.strip("[]"), "syslog.address")
-    return {"address": value["address"], "protocol": value.get("protocol", "tcp")}
-
-
-def _webhook(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not isinstance(value.get("url"), str):
-        raise Invalid("webhook.url is required")
-    check_url(value["url"], "webhook.url")
-    secret = value.get("secret") or ""
-    if not isinstance(secret, str):
-        raise Invalid("webhook.secret must be text")
-    kept = (setting(_CONFIG, {}).get("webhook") or {}).get("secret", "")
-    return {"url": value["url"], "secret": seal(secret.encode()).hex() if secret else kept}
-
-
 def shown() -> dict[str, Any]:
     """Return the targets without secrets, with their progress, last error and next attempt."""
     config, state = setting(_CONFIG, {}), setting(_STATE, {})
-    webhook = config.get("webhook")
     result: dict[str, Any] = {
-        "syslog": config.get("syslog"),
-        "webhook": {"url": webhook["url"], "signed": bool(webhook["secret"])} if webhook else None,
+        name: target.shown(config[name]) if config.get(name) else None
+        for name, target in TARGETS.items()
     }
     for name in config:
         own = state.get(name, {})
@@ -132,7 +99,7 @@ def _send_all(name: str, target: dict[str, Any], now: datetime) -> int:
     while through < (head := _head()):
         rows = list(chain.rows(through + 1, min(head, through + size)))
         try:
-            _SENDERS[name](target, rows)
+            TARGETS[name].send(target, rows)
         except Exception as error:  # a failing target must stop neither the other one nor the trail
             if size > 1 and _is_too_much(error):
                 size //= 2
@@ -158,45 +125,3 @@ def _send_all(name: str, target: dict[str, Any], now: datetime) -> int:
 
 def _is_too_much(error: Exception) -> bool:
     return isinstance(error, http.StatusError) and error.response.status_code == 413
-
-
-def _post(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
-    check_url(target["url"], "webhook.url")
-    body = b"\n".join(orjson.dumps(row) for row in rows)
-    headers = {"Content-Type": "application/x-ndjson"}
-    if target["secret"]:
-        secret = unseal(bytes.fromhex(target["secret"]))
-        headers["X-Flotilla-Signature"] = "sha256=" + hmac.digest(secret, body, "sha256").hex()
-    with (
-        http.client(timeout=10, seconds=_SECONDS) as client,
-        client.stream("POST", target["url"], content=body, headers=headers) as answer,
-    ):
-        answer.raise_for_status()  # only the status is read
-
-
-def _log(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
-    host, _, port = target["address"].rpartition(":")
-    kind = socket.SOCK_DGRAM if target["protocol"] == "udp" else socket.SOCK_STREAM
-    place = addresses(host.strip("[]"), "syslog.address")[0]
-    family = socket.AF_INET6 if ":" in place else socket.AF_INET
-    with socket.socket(family, kind) as connection:
-        connection.settimeout(10)
-        connection.connect((place, int(port)))
-        for row in rows:
-            connection.sendall(message(row, framed=target["protocol"] == "tcp"))
-
-
-_SENDERS = {"webhook": _post, "syslog": _log}
-
-
-def message(row: dict[str, Any], *, framed: bool) -> bytes:
-    """Return an event as a syslog message, with an octet count on a stream (RFC 6587)."""
-    event = row.get("event") or {}
-    severity = 4 if event.get("outcome") == "refused" else 6
-    head = f"<{13 * 8 + severity}>1 {event.get('at', '-')} - flotilla - audit - ".encode()
-    text = head + orjson.dumps(row)
-    if not framed and len(text) > MOST_DATAGRAM:
-        # The largest datagram: long fields are left out, and the link still proves the whole event.
-        short = {k: v for k, v in event.items() if len(orjson.dumps(v)) <= CUT}
-        text = head + orjson.dumps({**row, "event": short, "cut": True})
-    return f"{len(text)} ".encode() + text if framed else text

@@ -18,6 +18,7 @@ from django.utils import timezone
 from typer.testing import CliRunner
 
 from hub.audit import append_only, chain, forwarding, trail
+from hub.audit.targets import syslog
 from hub.cli.audit import verify_file
 from hub.cli.main import build
 from hub.cli.output import table
@@ -347,7 +348,7 @@ def test_a_message_of_syslog_is_one_line_and_as_long_as_it_says(idle_hub):
     trail.begin("")
     row = {"event": chain.event_json(AuditEvent.objects.latest("pk"))}
 
-    framed, plain = forwarding.message(row, framed=True), forwarding.message(row, framed=False)
+    framed, plain = syslog.message(row, framed=True), syslog.message(row, framed=False)
 
     length, _, rest = framed.partition(b" ")
     assert int(length) == len(rest) and rest == plain

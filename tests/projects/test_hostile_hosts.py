@@ -15,6 +15,7 @@ from support.hostile import Hostile, gzip_of, http
 
 from appsets.scm.host import Host, HostError
 from hub.audit import forwarding
+from hub.audit.targets import syslog, webhook
 from hub.auth import oidc
 from hub.auth.providers import Provider
 from hub.auth.social_adapter import SocialAdapter
@@ -145,20 +146,20 @@ def test_nonsense(server, caller, text):
 @pytest.mark.parametrize("url", ["http://[fd00:ec2::254]/", "http://2852039166/"])
 def test_events_go_to_no_refused_address(url):
     with pytest.raises((Invalid, requests.HTTPError)):
-        forwarding._post({"url": url, "secret": ""}, [{"sequence": 1}])
+        webhook.send({"url": url, "secret": ""}, [{"sequence": 1}])
     with pytest.raises(Invalid):
         forwarding.configure({"webhook": {"url": url}})
     with pytest.raises(Invalid):
         forwarding.configure({"syslog": {"address": f"{url[7:-1]}:514"}})
     with pytest.raises(Invalid):
-        forwarding._log({"address": f"{url[7:-1]}:514", "protocol": "udp"}, [])
+        syslog.send({"address": f"{url[7:-1]}:514", "protocol": "udp"}, [])
 
 
 def test_the_answer_to_an_event_is_not_read(server):
     server.answer = lambda path: itertools.chain(
         [http(b"", Content_Length=2**40)], itertools.repeat(b"x" * 65536)
     )
-    forwarding._post({"url": server.url, "secret": ""}, [{"sequence": 1}])
+    webhook.send({"url": server.url, "secret": ""}, [{"sequence": 1}])
     assert server.sent < 32 * 2**20
 
 
