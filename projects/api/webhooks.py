@@ -1,9 +1,6 @@
 """`/api/webhook`: pushes and pull request events, which trigger refreshes at once."""
 
-import base64
-import hashlib
-import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -19,9 +16,18 @@ from hub.engine.strict_json import read_json
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.http.body_sizes import UNSIGNED_WEBHOOK, too_large
-from projects import webhook_events
 from projects.refreshing.triggers import push_received, registry_pushed
-from projects.webhook_events import Event, Image, Pulls, Push
+from projects.webhooks.base import (
+    Body,
+    Forged,
+    Headers,
+    ImageRegistry,
+    Sender,
+    is_equal,
+    must_equal,
+)
+from projects.webhooks.events import Event, Image, Pulls, Push
+from projects.webhooks.senders import IMAGE_REGISTRIES, SENDERS
 
 MAX_EVENTS = 1000
 """The maximum number of moved branches read from one body."""
@@ -31,7 +37,7 @@ def _refused(message: str, status: int = 400) -> JsonResponse:
     return JsonResponse(error_body(3, message), status=status)
 
 
-def most_event_bytes(headers: Mapping[str, str]) -> int:
+def most_event_bytes(headers: Headers) -> int:
     """Return the maximum length of an event's body, by its headers with lower-case names.
 
     Long bodies need a secret: a sender with a secret header is authenticated here, one that signs
@@ -65,18 +71,15 @@ def webhook(request: HttpRequest) -> JsonResponse:
         if len(data) > most:
             return _refused(too_large(most, signed_in=True), 413)
         # The body is read only after the sender is authenticated.
-        _check_signature(sender, request.headers, data)
+        if sender is not None:
+            sender.proof.check_body(request.headers, data)
         body = _object(data)
-        host = sender or _registry_of(body, request.headers)
-        _take(list(islice(_events(host, request.headers, body), MAX_EVENTS + 1)))
+        _take(list(islice(_events(sender, request.headers, body), MAX_EVENTS + 1)))
+    except Forged as error:
+        return _refused(str(error), sender.forged_status if sender else 400)
     except Invalid as error:
-        # GitHub's registry expects 401 for a wrong signature.
-        return _refused(str(error), 401 if sender == "ghcr" and isinstance(error, _Forged) else 400)
+        return _refused(str(error))
     return JsonResponse({})
-
-
-class _Forged(Invalid):
-    """The signature is wrong."""
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -108,136 +111,53 @@ def _take(found: list[Event]) -> None:
             registry_pushed(event.place, event.tag)
 
 
-def _sender_of(headers: Mapping[str, str]) -> str:
-    """Return the sending host, empty for a registry.
-
-    Gitea and Gogs also set GitHub's header, so they are checked first.
-    """
-    if headers.get("X-GitHub-Event") in ("package", "registry_package"):
-        return "ghcr"
-    for header, host in (
-        ("X-Vss-Activityid", "azure"),
-        ("X-Gitea-Event", "gitea"),
-        ("X-Gogs-Event", "gogs"),
-        ("X-GitHub-Event", "github"),
-        ("X-Gitlab-Event", "gitlab"),
-        ("X-Hook-UUID", "bitbucket"),
-        ("X-Event-Key", "bitbucket-server"),
-    ):
-        if headers.get(header):
-            return host
-    return ""
+def _sender_of(headers: Headers) -> Sender | None:
+    """Return the sending host, None for a registry."""
+    return next((sender for sender in SENDERS if sender.is_sender(headers)), None)
 
 
-def _registry_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
-    """Return the sending registry, by its payload, as registries have no header.
+def _registry_of(body: Body, headers: Headers) -> ImageRegistry:
+    """Return the sending registry, by its payload.
 
     Raises: Invalid, also if the request has the secret of another one.
     """
-    if isinstance(body.get("event_data"), dict) or str(body.get("type", "")).startswith("harbor."):
-        found = "harbor"
-    elif isinstance(body.get("events"), list) or isinstance(body.get("target"), dict):
-        found = "registry"
-    else:
+    found = next((registry for registry in IMAGE_REGISTRIES if registry.is_sender(body)), None)
+    if found is None:
         raise Invalid("Unknown webhook event")
-    if not _must_equal(_registry_secrets()[found], headers.get("Authorization", "")):
-        raise Invalid(f"events of {found} need the setting HUB_WEBHOOK_{found.upper()}_SECRET")
+    _registry_secrets()
+    if not must_equal(getattr(settings, found.setting), headers.get("Authorization", "")):
+        raise Invalid(f"events of {found.name} need the setting HUB_{found.setting}")
     return found
 
 
-def _events(host: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Event]:
-    if host in ("azure", "harbor", "registry", "ghcr"):
-        read = {
-            "azure": webhook_events.azure,
-            "harbor": webhook_events.harbor,
-            "registry": webhook_events.registry,
-            "ghcr": webhook_events.github_package,
-        }
-        return read[host](body)
-    if host == "gitlab":
-        return webhook_events.gitlab(headers["X-Gitlab-Event"], body)
-    if host == "bitbucket":
-        return webhook_events.bitbucket(headers.get("X-Event-Key", ""), body)
-    if host == "bitbucket-server":
-        return webhook_events.bitbucket_server(headers["X-Event-Key"], body)
-    name = {"gitea": "X-Gitea-Event", "gogs": "X-Gogs-Event", "github": "X-GitHub-Event"}[host]
-    return webhook_events.github(headers[name], body)
+def _events(sender: Sender | None, headers: Headers, body: Body) -> Iterator[Event]:
+    if sender is None:
+        return _registry_of(body, headers).read(body)
+    return sender.read(headers, body)
 
 
-def _registry_secrets() -> dict[str, str]:
+def _registry_secrets() -> list[str]:
     """Return the secrets of registries.
 
     Raises: Invalid if there is none: as in Argo CD, registry events are refused without a secret.
     """
-    found = {"harbor": settings.WEBHOOK_HARBOR_SECRET, "registry": settings.WEBHOOK_REGISTRY_SECRET}
-    if not any(found.values()):
-        names = " or ".join(f"HUB_WEBHOOK_{name.upper()}_SECRET" for name in found)
+    found = [getattr(settings, registry.setting) for registry in IMAGE_REGISTRIES]
+    if not any(found):
+        names = " or ".join(f"HUB_{registry.setting}" for registry in IMAGE_REGISTRIES)
         raise Invalid(f"events of registries need the setting {names}")
     return found
 
 
-_SIGNED_BY = {
-    "github": ("WEBHOOK_GITHUB_SECRET", "X-Hub-Signature-256", "sha256="),
-    "ghcr": ("WEBHOOK_GITHUB_SECRET", "X-Hub-Signature-256", "sha256="),
-    "gitea": ("WEBHOOK_GITEA_SECRET", "X-Gitea-Signature", ""),
-    "gogs": ("WEBHOOK_GITEA_SECRET", "X-Gogs-Signature", ""),
-    "bitbucket-server": ("WEBHOOK_BITBUCKET_SERVER_SECRET", "X-Hub-Signature", "sha256="),
-}
-"""The setting, the header and its prefix, of hosts that sign the body."""
-
-
-def _check_headers(sender: str, headers: Mapping[str, str]) -> bool:
+def _check_headers(sender: Sender | None, headers: Headers) -> bool:
     """Authenticate a sender before its body is read; return whether it has a secret.
 
     Raises: Invalid.
     """
+    if sender is not None:
+        return sender.proof.check_headers(headers)
     given = headers.get("Authorization", "")
-    if sender in _SIGNED_BY:
-        setting, header, prefix = _SIGNED_BY[sender]
-        signature = headers.get(header, "").removeprefix(prefix)
-        if getattr(settings, setting) and len(signature) != hashlib.sha256().digest_size * 2:
-            raise _Forged(_DOES_NOT_FIT)
-        return bool(getattr(settings, setting))
-    if sender == "azure":
-        name, password = settings.WEBHOOK_AZURE_USERNAME, settings.WEBHOOK_AZURE_PASSWORD
-        pair = base64.b64encode(f"{name}:{password}".encode()).decode()
-        return _must_equal(f"Basic {pair}" if name or password else "", given)
-    if sender == "gitlab":
-        return _must_equal(settings.WEBHOOK_GITLAB_SECRET, headers.get("X-Gitlab-Token", ""))
-    if sender == "bitbucket":
-        return _must_equal(settings.WEBHOOK_BITBUCKET_UUID, headers.get("X-Hook-UUID", ""))
     # All are compared, so that the time does not disclose which one matches.
-    fits = [_is_equal(secret, given) for secret in _registry_secrets().values() if secret]
+    fits = [is_equal(secret, given) for secret in _registry_secrets() if secret]
     if not any(fits):
-        raise _Forged(_DOES_NOT_FIT)
+        raise Forged
     return True
-
-
-def _check_signature(sender: str, headers: Mapping[str, str], data: bytes) -> None:
-    """Check the signature of a body; without a secret for the host, any body is accepted.
-
-    An event only triggers a poll, so a forged one does no harm.
-    Raises: Invalid.
-    """
-    if sender in _SIGNED_BY:
-        setting, header, prefix = _SIGNED_BY[sender]
-        secret = getattr(settings, setting)
-        digest = hmac.new(secret.encode(), data, hashlib.sha256).hexdigest() if secret else ""
-        _must_equal(f"{prefix}{digest}" if secret else "", headers.get(header, ""))
-
-
-_DOES_NOT_FIT = "Webhook processing failed: the signature does not match"
-
-
-def _must_equal(wanted: str, given: str) -> bool:
-    """Return whether there is a secret to compare with.
-
-    Raises: Invalid if the value is wrong.
-    """
-    if wanted and not _is_equal(wanted, given):
-        raise _Forged(_DOES_NOT_FIT)
-    return bool(wanted)
-
-
-def _is_equal(wanted: str, given: str) -> bool:
-    return hmac.compare_digest(wanted.encode(), given.encode())

@@ -2,19 +2,12 @@
 
 import pytest
 
-from projects.webhook_events import (
-    Nothing,
-    Pulls,
-    Push,
-    azure,
-    bitbucket,
-    bitbucket_server,
-    github,
-    github_package,
-    gitlab,
-    harbor,
-    registry,
-)
+from projects.webhooks.azure import azure
+from projects.webhooks.bitbucket import bitbucket, bitbucket_server
+from projects.webhooks.events import Nothing, Pulls, Push
+from projects.webhooks.github import github, github_package
+from projects.webhooks.gitlab import gitlab
+from projects.webhooks.registries import harbor, registry
 
 COMMIT = "f" * 40
 GITHUB = {
