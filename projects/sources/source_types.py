@@ -1,6 +1,7 @@
 """Source types: where the files of an application's source come from.
 
-A new type needs an entry in `SOURCE_TYPES` and a module of its own.
+A new type is a module of its own and an entry in `SOURCE_TYPES`. Sources of other types than Git
+are polled for each application.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,9 +34,10 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class SourceType:
-    """How to check a source's URL, resolve its target revision and fetch its files."""
+    """How to recognize a source, check its URL, resolve its target revision and fetch its files."""
 
     name: str
+    is_type_of: Callable[[Source], bool]
     check_url: Callable[[str, str], None]
     """Takes the URL and the field to name in an error. Raises: Invalid."""
     resolve: Callable[[Source, str, Freshness], str]
@@ -46,13 +48,11 @@ class SourceType:
 
 def source_type(source: Source) -> SourceType:
     """Return the type of a source."""
-    if source.get("chart"):
-        return SOURCE_TYPES["helm"]
-    return SOURCE_TYPES["oci" if str(source.get("repoURL", "")).startswith("oci://") else "git"]
+    return next(entry for entry in SOURCE_TYPES.values() if entry.is_type_of(source))
 
 
 def kind_of(source: Source) -> str:
-    """Return `git`, `helm` or `oci`."""
+    """Return the name of a source's type, such as `git`, `helm` or `oci`."""
     return source_type(source).name
 
 
@@ -128,11 +128,15 @@ def _fetch_commit(source: Source, revision: str, project: str, spec: Source | No
     return git_files(str(source["repoURL"]), revision, project, spec)
 
 
-SOURCE_TYPES = {
-    entry.name: entry
-    for entry in (
-        SourceType("git", git.check_git_url, _resolve_commit, _fetch_commit),
-        SourceType("helm", _check_chart_url, _resolve_chart, _fetch_chart),
-        SourceType("oci", _check_chart_url, _resolve_artifact, _fetch_artifact),
-    )
-}
+def _is_artifact(source: Source) -> bool:
+    return str(source.get("repoURL", "")).startswith("oci://")
+
+
+HELM = SourceType(
+    "helm", lambda source: bool(source.get("chart")), _check_chart_url, _resolve_chart, _fetch_chart
+)
+OCI = SourceType("oci", _is_artifact, _check_chart_url, _resolve_artifact, _fetch_artifact)
+GIT = SourceType("git", lambda _source: True, git.check_git_url, _resolve_commit, _fetch_commit)
+
+# The first that recognizes a source is its type. Git is the last, as its URLs have no common form.
+SOURCE_TYPES: dict[str, SourceType] = {entry.name: entry for entry in (HELM, OCI, GIT)}

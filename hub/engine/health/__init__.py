@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from hub.engine.errors import RuleError
 from hub.engine.globs import matches
-from hub.engine.health.kinds import ASSESSORS
+from hub.engine.health.registry import ASSESSORS
 from hub.engine.resource import Manifest, annotations_of, resource_key
 from hub.engine.status import Assessment, Health
 

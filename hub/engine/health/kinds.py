@@ -4,7 +4,6 @@ Source: as Argo CD 3.6; the statuses and messages are the same.
 """
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from hub.engine.resource import Manifest, annotations_of
@@ -381,26 +380,3 @@ def namespace(manifest: Manifest) -> Assessment | None:
     if (manifest.get("status") or {}).get("phase") == "Terminating":
         return _progressing("Namespace is terminating")
     return None
-
-
-ASSESSORS: dict[tuple[str, str], Callable[[Manifest], Assessment | None]] = {
-    ("apps", "Deployment"): deployment,
-    ("apps", "StatefulSet"): stateful_set,
-    ("apps", "DaemonSet"): daemon_set,
-    ("apps", "ReplicaSet"): replica_set,
-    ("", "Pod"): pod,
-    ("", "PersistentVolumeClaim"): claim,
-    ("", "Service"): service,
-    ("", "Namespace"): namespace,
-    ("networking.k8s.io", "Ingress"): ingress,
-    ("extensions", "Ingress"): ingress,
-    ("batch", "Job"): job,
-    ("batch", "CronJob"): cron_job,
-    ("autoscaling", "HorizontalPodAutoscaler"): autoscaler,
-    ("apiregistration.k8s.io", "APIService"): api_service,
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): resource_definition,
-    ("policy", "PodDisruptionBudget"): disruption_budget,
-    ("argoproj.io", "Workflow"): workflow,
-    ("argoproj.io", "Application"): application,
-    ("argoproj.io", "ApplicationSet"): application_set,
-}
