@@ -5,6 +5,7 @@ import { open, show } from "./app/dialogs.js";
 import { $, $$, around, need } from "./app/dom.js";
 import { connect } from "./app/live.js";
 import { openPalette } from "./app/palette.js";
+import { leaveFull, preparePanel, toggleFull } from "./app/panel.js";
 import { ask } from "./app/rest.js";
 import { bulk, clearPicked, syncAll } from "./app/selection.js";
 import { nextTheme } from "./app/theme.js";
@@ -39,6 +40,8 @@ const CLICKS = [
   ["[data-open-facets]", () => need("#facets").classList.toggle("is-open")],
   ["[data-clear]", clearFacet],
   ["[data-fold]", toggleFold],
+  ["[data-panel-full]", toggleFull],
+  ["[data-panel-close]", leaveFull],
 ];
 
 /**
@@ -89,3 +92,4 @@ if (new URLSearchParams(location.search).get("do") === "sync") {
 setInterval(tick, 1000);
 tick();
 connect();
+preparePanel();

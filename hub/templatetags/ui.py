@@ -132,6 +132,22 @@ def plain(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
+_MAX_END = 12
+
+
+@register.simple_tag
+def middle(name: str) -> SafeString:
+    """Return a name that loses its middle where it does not fit, as its end tells pods apart."""
+    cut = name.rfind("-", len(name) - _MAX_END, len(name) - 5)
+    at = max(cut if cut > 0 else len(name) - 6, 0)
+    return format_html(
+        '<span class="middle" title="{}"><span>{}</span><span>{}</span></span>',
+        name,
+        name[:at],
+        name[at:],
+    )
+
+
 @register.filter
 def as_query(values: dict[str, Any]) -> str:
     """Return a saved query as a query string."""

@@ -3,6 +3,7 @@ import { currentRow, cursor, move } from "./cursor.js";
 import { show } from "./dialogs.js";
 import { $, $$, around, make, need } from "./dom.js";
 import { openPalette, paletteKey } from "./palette.js";
+import { closePanel } from "./panel.js";
 import { pickRows } from "./selection.js";
 
 const KEYS = /** @type {const} */ ([
@@ -107,6 +108,7 @@ const ACTIONS = {
   v: nextView,
   enter: openRow,
   f: () => currentRow() && $(".star button, .tilebar button", currentRow())?.click(),
+  escape: closePanel,
   s: () => $("[data-key=sync]")?.click(),
   r: () => $("[data-key=refresh]")?.click(),
 };
@@ -156,5 +158,6 @@ document.addEventListener("keydown", (event) => {
   if (paletteKey(event) || pressDrawn(event)) return;
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
   if (event.key === "?") showKeys();
-  else if ((hasLetters() || key === "/") && !goToPlace(key)) ACTIONS[key]?.(event);
+  else if ((hasLetters() || key === "/" || key === "escape") && !goToPlace(key))
+    ACTIONS[key]?.(event);
 });

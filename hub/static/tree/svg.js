@@ -1,6 +1,7 @@
 // Pieces of the drawing: elements of SVG, the shape of a state, one resource's box, the map of pods.
 import { make } from "../app/dom.js";
 import { groupBy, HEIGHT, WIDTH, worstFirst } from "./model.js";
+import { fitted } from "./names.js";
 
 /** @typedef {import("./model.js").TreeNode} TreeNode */
 /** @typedef {import("./model.js").Box} Box */
@@ -43,11 +44,13 @@ export function putAll(element, attributes) {
   }
 }
 
-/**
- * @param {string} text
- * @param {number} most
- */
-const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const TEXT_X = 34;
+const MARK_X = 184;
+const NAME = "600 12px"; // as the styles of .node text say
+const KIND = "400 10.5px";
+
+/** @param {string} style weight and size */
+const font = (style) => `${style} ${getComputedStyle(document.body).fontFamily}`;
 
 /** @param {TreeNode} node */
 function toneOf(node) {
@@ -114,11 +117,13 @@ export function contentsOf({ node, children }, icons, isFolded) {
     svg("rect", { class: "box", width: WIDTH, height: HEIGHT, rx: 6 }),
   ];
   if (node.h) parts.push(icon(icons, SHAPES[node.h] || SHAPES.Unknown, 10, node.h));
+  const end = node.s === "OutOfSync" ? MARK_X : WIDTH;
+  const room = end - TEXT_X - 12;
   parts.push(
-    svg("text", { x: 34, y: 17 }, cut(node.name, 24)),
-    svg("text", { class: "kind", x: 34, y: 31 }, cut(kind, 30)),
+    svg("text", { x: TEXT_X, y: 17 }, fitted(node.name, room, font(NAME))),
+    svg("text", { class: "kind", x: TEXT_X, y: 31 }, fitted(kind, room, font(KIND))),
   );
-  if (node.s === "OutOfSync") parts.push(icon(icons, ["drift", "outofsync"], 186, node.s));
+  if (node.s === "OutOfSync") parts.push(icon(icons, ["drift", "outofsync"], MARK_X, node.s));
   if (children && !node.root) parts.push(toggle(isFolded));
   return parts;
 }
