@@ -5,7 +5,6 @@ from collections.abc import Callable
 from allauth.account import views as allauth_account
 from django.http import HttpResponseBase
 from django.urls import URLPattern, include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView
 
 from appsets import configuration
 from appsets.api import sets as appsets
@@ -17,8 +16,8 @@ from clusters.api import clusters
 from hub.api import access as access_api
 from hub.api import accounts as account_api
 from hub.api import audit as audit_api
+from hub.api import description, server
 from hub.api import identity_providers as provider_api
-from hub.api import server
 from hub.auth import cli_sign_in, oidc_sign_in, saml_views
 from hub.pages import account as own_pages
 from hub.pages import accounts as account_pages
@@ -183,8 +182,8 @@ urlpatterns = [
     path("api/webhook", webhooks.webhook),
     path("api", api_guide.page),
     path("swagger-ui", api_guide.swagger),
-    path("api/schema", SpectacularAPIView.as_view(permission_classes=[])),
-    path("swagger.json", SpectacularJSONAPIView.as_view(permission_classes=[])),
+    path("api/schema", description.YAMLDescription.as_view(permission_classes=[])),
+    path("swagger.json", description.JSONDescription.as_view(permission_classes=[])),
     path("api/v1/session", server.SessionView.as_view()),
     path("api/v1/session/userinfo", server.UserInfo.as_view()),
     path("api/v1/settings", server.Settings.as_view()),

@@ -117,7 +117,7 @@ def _token_caller(name: str, token_id: str, issued: int) -> Caller:
         raise Unauthenticated(f"account {name} is disabled")
     if "apiKey" not in row.account.capabilities:
         raise Unauthenticated(f"account {name} does not have 'apiKey' capability")
-    _check_token(row)
+    _check_token(row, issued)
     return caller_of(row.account, token_id=token_id, method="apiKey", issued_at=issued)
 
 
@@ -127,7 +127,7 @@ def _role_caller(subject: str, token_id: str, issued: int) -> Caller:
     policy = ProjectPolicy.objects.filter(project=project).first()
     if row is None or policy is None or not any(r.get("name") == role for r in policy.roles):
         raise Unauthenticated("token is revoked, please re-login")
-    _check_token(row)
+    _check_token(row, issued)
     return Caller(
         subject,
         None,
@@ -139,9 +139,10 @@ def _role_caller(subject: str, token_id: str, issued: int) -> Caller:
     )
 
 
-def _check_token(row: ApiToken) -> None:
+def _check_token(row: ApiToken, issued: int) -> None:
     now = timezone.now()
-    if row.revoked_at is not None:
+    # An account that was deleted takes its tokens along. A new one of its name may use their ids.
+    if row.revoked_at is not None or int(row.issued_at.timestamp()) != issued:
         raise Unauthenticated("token is revoked, please re-login")
     if row.expires_at is not None and row.expires_at <= now:
         raise Unauthenticated("invalid session: the token has expired")

@@ -1,6 +1,6 @@
 """Create, update and delete applications and projects."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,12 +11,13 @@ from django.utils import timezone
 
 from hub.access.decisions import set_project_roles
 from hub.audit import trail
+from hub.auth.api_tokens import revoke_tokens
 from hub.engine.errors import Conflict, Invalid, NotFound, NotPermitted, Outdated, Protected
 from hub.engine.parsing import parse_integer
 from hub.events.changes import publish
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
-from hub.models import Tombstone, next_version
+from hub.models import ApiToken, Tombstone, next_version
 from projects.models import FINALIZER, Application, Project
 from projects.objects.manifests import (
     application_json,
@@ -441,6 +442,7 @@ def _store_project(
     project.resource_version = next_version()
     project.save()
     set_project_roles(project.name, spec.get("roles") or [])
+    _end_tokens(project.name, actor, () if is_new else spec.get("roles") or ())
     trail.record(
         actor,
         "create" if is_new else "update",
@@ -454,6 +456,17 @@ def _store_project(
     publish()
     for pk in keys:
         wake(TaskName.PROJECTS_REFRESH, pk)
+
+
+def _end_tokens(project: str, actor: str, roles: Iterable[Mapping[str, Any]]) -> None:
+    """Revoke the tokens of roles that a project no longer has.
+
+    They would be valid again for a role, or a project of somebody else, that has their name later.
+    """
+    kept = {role.get("name") for role in roles}
+    valid = ApiToken.objects.filter(project=project, revoked_at=None).values_list("pk", "role")
+    ended = [pk for pk, role in valid if role not in kept]
+    revoke_tokens(ApiToken.objects.filter(pk__in=ended), actor)
 
 
 def _locked(name: str) -> Project:
@@ -492,5 +505,6 @@ def delete_project(name: str, actor: str) -> None:
         )
         project.delete()
         set_project_roles(name, None)
+        _end_tokens(name, actor, ())
         trail.record(actor, "delete", "project", name, name, before=before)
         publish()

@@ -1,6 +1,7 @@
 """Sign-in, tokens, roles, and that every route obeys them."""
 
 import time
+from datetime import timedelta
 
 import jwt
 import pytest
@@ -15,7 +16,7 @@ from hub.access.grants import close_grants
 from hub.auth.accounts import save_account
 from hub.auth.api_tokens import create_token
 from hub.auth.sessions import end_sessions, issue
-from hub.auth.signed_tokens import _key
+from hub.auth.signed_tokens import _key, sign_token
 from hub.auth.verification import verify, verify_all
 from hub.engine.errors import Unauthenticated
 from hub.models import (
@@ -298,6 +299,42 @@ def test_a_project_token_dies_with_its_role(idle_hub):
     idle_hub.get("/api/v1/applications", token=token)
     project(idle_hub, "pay", [])
     idle_hub.get("/api/v1/applications", token=token, status=401)
+
+
+@pytest.mark.parametrize("gone", ["role", "project"])
+def test_a_project_token_does_not_come_back_with_its_role(idle_hub, gone):
+    """A team that has the name of another one later does not inherit its tokens."""
+    roles = [role("r", "proj:pay:r, applications, get, pay/*, allow")]
+    project(idle_hub, "pay", roles)
+    token = idle_hub.post("/api/v1/projects/pay/roles/r/token", {"id": "t"})["token"]
+    if gone == "project":
+        idle_hub.delete("/api/v1/projects/pay")
+    else:
+        project(idle_hub, "pay", [])
+
+    project(idle_hub, "pay", roles)
+
+    idle_hub.get("/api/v1/applications", token=token, status=401)
+    assert "jwtTokensByRole" not in idle_hub.get("/api/v1/projects/pay")["status"]
+    assert AuditEvent.objects.filter(verb="delete-token", object="pay", actor="admin").count() == 1
+
+
+def test_a_token_of_a_deleted_account_does_not_come_back_with_its_name(idle_hub):
+    def make():
+        idle_hub.post("/api/v1/flotilla/accounts", {"name": "ci", "capabilities": ["apiKey"]})
+        return idle_hub.post("/api/v1/account/ci/token", {"id": "pipeline"})["token"]
+
+    make()
+    yesterday = timezone.now() - timedelta(days=1)
+    ApiToken.objects.update(issued_at=yesterday)
+    old = sign_token("ci:apiKey", "pipeline", yesterday, None)
+    idle_hub.get("/api/v1/applications", token=old)
+    idle_hub.delete("/api/v1/flotilla/accounts/ci")
+
+    new = make()
+
+    idle_hub.get("/api/v1/applications", token=new)
+    idle_hub.get("/api/v1/applications", token=old, status=401)
 
 
 @pytest.mark.parametrize(

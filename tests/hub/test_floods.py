@@ -16,9 +16,11 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection as database
 from django.http import HttpResponse
+from drf_spectacular.generators import SchemaGenerator
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from hub.api import description
 from hub.base.concurrency import Busy, Queues
 from hub.http import head_timeout, request_limits
 from hub.http.database_release import release_database
@@ -465,3 +467,24 @@ def test_a_request_holds_no_connection_while_its_answer_goes_out(rf, kind):
 
     assert answer(rf.get("/")).status_code == 200
     assert database.connection is None
+
+
+@pytest.mark.parametrize("path", ["/swagger.json", "/api/schema"])
+def test_the_description_is_rendered_once(idle_hub, monkeypatch, path):
+    """Rendering it takes the interpreter for up to a second, and anybody may request it."""
+    rendered, render = [], SchemaGenerator.get_schema
+
+    def counted(self, *args, **kwargs):
+        rendered.append(path)
+        return render(self, *args, **kwargs)
+
+    monkeypatch.setattr(SchemaGenerator, "get_schema", counted)
+    monkeypatch.setattr(description.JSONDescription, "_texts", {})
+    monkeypatch.setattr(description.YAMLDescription, "_texts", {})
+
+    answers = [idle_hub.client.get(f"{path}?version={n}&lang=de") for n in (1, 2, 3)]
+
+    assert rendered == [path]
+    assert {a.status_code for a in answers} == {200}
+    assert len({a.content for a in answers}) == 1, "what one requests changes nothing for others"
+    assert b"/api/v1/applications" in answers[0].content

@@ -1,0 +1,33 @@
+"""The OpenAPI description, as files."""
+
+import threading
+from typing import Any, ClassVar
+
+from django.http import HttpResponse
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView
+from rest_framework.request import Request
+
+
+class _Kept:
+    """Renders the description once per process: it takes long, and anybody may request it."""
+
+    _lock: ClassVar = threading.Lock()
+    _texts: ClassVar[dict[str, bytes]] = {}
+
+    def get(self, request: Request, *_args: Any, **_kwargs: Any) -> HttpResponse:
+        """Return the description of the whole surface, whoever requests it."""
+        renderer = request.accepted_renderer
+        with self._lock:
+            if renderer.format not in self._texts:
+                found = SchemaGenerator().get_schema(request=None, public=True)
+                self._texts[renderer.format] = renderer.render(found, renderer.media_type, {})
+        return HttpResponse(self._texts[renderer.format], content_type=renderer.media_type)
+
+
+class YAMLDescription(_Kept, SpectacularAPIView):
+    """`/api/schema`: the description as YAML."""
+
+
+class JSONDescription(_Kept, SpectacularJSONAPIView):
+    """`/swagger.json`: the description as JSON."""
