@@ -6,7 +6,15 @@ from typing import Any, ClassVar
 from django.http import HttpResponse
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+
+
+def _rendered(renderer: BaseRenderer) -> bytes:
+    generator = SchemaGenerator()  # type: ignore[no-untyped-call]
+    found = generator.get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    text: bytes = renderer.render(found, renderer.media_type, {})  # type: ignore[assignment]
+    return text
 
 
 class _Kept:
@@ -20,8 +28,7 @@ class _Kept:
         renderer = request.accepted_renderer
         with self._lock:
             if renderer.format not in self._texts:
-                found = SchemaGenerator().get_schema(request=None, public=True)
-                self._texts[renderer.format] = renderer.render(found, renderer.media_type, {})
+                self._texts[renderer.format] = _rendered(renderer)
         return HttpResponse(self._texts[renderer.format], content_type=renderer.media_type)
 
 

@@ -9,6 +9,9 @@ from django.http import HttpRequest, JsonResponse
 from django.utils.datastructures import CaseInsensitiveMapping
 from django.views.decorators.csrf import csrf_exempt
 
+from hub.auth.requests import client_address
+from hub.base.concurrency import Rate, Rates
+from hub.base.metrics import clock
 from hub.base.request_heads import error_body
 from hub.engine.errors import Invalid
 from hub.engine.parsing import parse_digits
@@ -16,7 +19,7 @@ from hub.engine.strict_json import read_json
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.http.body_sizes import UNSIGNED_WEBHOOK, too_large
-from projects.refreshing.triggers import push_received, registry_pushed
+from projects.refreshing.triggers import UNPROVED_PRIORITY, push_received, registry_pushed
 from projects.webhooks.base import (
     Body,
     Forged,
@@ -31,6 +34,9 @@ from projects.webhooks.senders import IMAGE_REGISTRIES, SENDERS
 
 MAX_EVENTS = 1000
 """The maximum number of moved branches read from one body."""
+# Events that nobody signed, in one process: burst, and sustained per second. Anybody can send them.
+_UNPROVED = Rate(300, 5.0)
+_UNPROVED_OF_ADDRESS = Rates(60, 1.0)
 
 
 def _refused(message: str, status: int = 400) -> JsonResponse:
@@ -66,7 +72,7 @@ def webhook(request: HttpRequest) -> JsonResponse:
         return _refused(too_large(most, signed_in=True), 413)
     sender = _sender_of(request.headers)
     try:
-        _check_headers(sender, request.headers)
+        is_proved = _check_headers(sender, request.headers)
         data = request.read(most + 1)
         if len(data) > most:
             return _refused(too_large(most, signed_in=True), 413)
@@ -74,7 +80,13 @@ def webhook(request: HttpRequest) -> JsonResponse:
         if sender is not None:
             sender.proof.check_body(request.headers, data)
         body = _object(data)
-        _take(list(islice(_events(sender, request.headers, body), MAX_EVENTS + 1)))
+        found = list(islice(_events(sender, request.headers, body), MAX_EVENTS + 1))
+        _check_events(found)
+        if not is_proved and not _may_be_taken(request):
+            return _refused(
+                "too many events without a signature: set the secret of their host", 429
+            )
+        _take(found, is_proved=is_proved)
     except Forged as error:
         return _refused(str(error), sender.forged_status if sender else 400)
     except Invalid as error:
@@ -89,24 +101,36 @@ def _object(data: bytes) -> dict[str, Any]:
     return body
 
 
-def _take(found: list[Event]) -> None:
-    """Wake what the events name.
+def _may_be_taken(request: HttpRequest) -> bool:
+    """Return whether an event that nobody signed may be taken now."""
+    now = clock()
+    return _UNPROVED_OF_ADDRESS.take(hash(client_address(request)), now) and _UNPROVED.take(now)
 
-    Raises: Invalid if they name nothing.
+
+def _check_events(found: list[Event]) -> None:
+    """Check that events name something.
+
+    Raises: Invalid.
     """
     if not found:
         raise Invalid("Unknown webhook event")
     if any(isinstance(e, Push) and not e.urls for e in found):
         raise Invalid("repository.html_url or repository.clone_url is required")
+
+
+def _take(found: list[Event], *, is_proved: bool) -> None:
+    """Wake what the events name."""
     pushes = [event for event in found if isinstance(event, Push)]
     if pushes:
         # One query for all, however many branches have moved.
         moved = dict.fromkeys((push.ref, push.commit) for push in pushes)
         others = [("", "")] if len(found) > MAX_EVENTS else []
-        push_received({url for push in pushes for url in push.urls}, [*moved, *others])
+        urls = {url for push in pushes for url in push.urls}
+        push_received(urls, [*moved, *others], is_proved=is_proved)
     for event in dict.fromkeys(found[:MAX_EVENTS]):
         if isinstance(event, Pulls):
-            wake(TaskName.APPSETS_PULLS_CHANGED, (event.place,), priority=2)
+            priority = 2 if is_proved else UNPROVED_PRIORITY
+            wake(TaskName.APPSETS_PULLS_CHANGED, (event.place,), priority=priority)
         elif isinstance(event, Image):
             registry_pushed(event.place, event.tag)
 

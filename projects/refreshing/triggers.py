@@ -46,6 +46,8 @@ from projects.sources.versions import is_constraint
 
 log = logging.getLogger(__name__)
 
+UNPROVED_PRIORITY = 7
+"""What anybody may ask for waits for all that the hub has to do by itself."""
 _Name = TypeVar("_Name", str, int)
 
 
@@ -364,20 +366,27 @@ def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
                     wake(TaskName.APPSETS_CHILD_MOVED, namespace, owner, priority=4)
 
 
-def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
+def push_received(
+    urls: Iterable[str], moved: Sequence[tuple[str, str]], *, is_proved: bool = True
+) -> int:
     """Poll the repositories that a push event names; return how many there are.
 
     Shapes: `urls` are web and clone URLs; `moved` are refs with their new commits. A repository
-        that already has all of them is not polled.
+        that already has all of them is not polled, nor one that fails if nobody signed the event.
     """
     wanted = {repository_identity(url) for url in urls if url}
-    wake(TaskName.APPSETS_PUSHED, tuple(sorted(wanted)), priority=2)
-    found = [r for r in GitRemote.objects.all() if repository_identity(url_of_key(r.url)) in wanted]
-    for remote in found:
+    priority = (2, 1) if is_proved else (UNPROVED_PRIORITY, UNPROVED_PRIORITY)
+    wake(TaskName.APPSETS_PUSHED, tuple(sorted(wanted)), priority=priority[0])
+    known = GitRemote.objects.values_list("pk", "url")
+    found = [pk for pk, url in known if repository_identity(url_of_key(url)) in wanted]
+    now = timezone.now()
+    for remote in GitRemote.objects.filter(pk__in=found):
         if all(is_commit(commit) and commit == remote.refs.get(ref) for ref, commit in moved):
             continue
-        GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now())
-        wake(TaskName.PROJECTS_POLL, remote.pk, priority=1)
+        if not is_proved and remote.error and remote.due_at > now:
+            continue
+        GitRemote.objects.filter(pk=remote.pk).update(due_at=now)
+        wake(TaskName.PROJECTS_POLL, remote.pk, priority=priority[1])
     return len(found)
 
 

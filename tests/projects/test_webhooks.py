@@ -11,8 +11,10 @@ import pytest
 from conftest import config_map
 from django.utils import timezone
 
+from hub.base.concurrency import Rate, Rates
 from hub.engine.project_restrictions import normal_url
 from hub.events.queue import use_pool
+from projects.api import webhooks
 from projects.models import Application, GitRemote
 
 SECRET = "hook-secret"
@@ -174,10 +176,11 @@ class Heard:
     """Stands for the workers: keeps what they are woken for."""
 
     def __init__(self):
-        self.tasks = []
+        self.tasks, self.priorities = [], []
 
-    def put(self, name, args, _priority):
+    def put(self, name, args, priority):
         self.tasks.append((name, *args))
+        self.priorities.append(priority)
 
 
 @pytest.fixture
@@ -383,3 +386,70 @@ def test_an_event_of_many_branches_is_one_look(
     remote.refresh_from_db()
     assert (remote.due_at < later) == asked
     assert sum(task[0] == "appsets.pushed" for task in heard.tasks) == 1
+
+
+OF_REFRESH = 5
+"""The priority of refreshes; those of the sweep have 6."""
+
+
+@pytest.fixture
+def fresh_rates(monkeypatch):
+    monkeypatch.setattr(webhooks, "_UNPROVED", Rate(300, 0.0))
+    monkeypatch.setattr(webhooks, "_UNPROVED_OF_ADDRESS", Rates(60, 0.0))
+
+
+def send(hub, body, headers, address="192.0.2.1"):
+    data = json.dumps(body)
+    return hub.client.post(
+        "/api/webhook",
+        data,
+        content_type="application/json",
+        headers=headers,
+        REMOTE_ADDR=address,
+    ).status_code
+
+
+@pytest.mark.parametrize("is_signed", [False, True], ids=["nobody signed", "signed"])
+def test_what_nobody_signed_waits_for_what_the_hub_has_to_do(
+    idle_hub, heard, fresh_rates, settings, is_signed
+):
+    """Two requests a second, each naming twenty repositories, held all refreshes and syncs."""
+    GitRemote.objects.create(url="https://git.example/acme/web")
+    settings.WEBHOOK_GITLAB_SECRET = SECRET if is_signed else ""
+    push, headers = bodies("https://git.example/acme/web")["gitlab"]
+    pulls = {"object_kind": "merge_request", "project": {"path_with_namespace": "acme/web"}}
+
+    for body in (push, pulls):
+        assert send(idle_hub, body, {**headers, "X-Gitlab-Token": SECRET}) == 200
+
+    names = [task[0] for task in heard.tasks]
+    assert names == ["appsets.pushed", "projects.poll", "appsets.pulls_changed"]
+    assert all((priority < OF_REFRESH) == is_signed for priority in heard.priorities)
+    assert all(priority <= 2 or priority > OF_REFRESH + 1 for priority in heard.priorities)
+
+
+def test_what_nobody_signed_asks_no_server_that_fails(idle_hub, heard, fresh_rates, settings):
+    """It would take the time that a server does not answer again and again."""
+    url, later = "https://git.example/acme/web", timezone.now() + timedelta(minutes=5)
+    remote = GitRemote.objects.create(url=url, error="it does not answer", due_at=later)
+    body, headers = bodies(url)["gitlab"]
+
+    assert send(idle_hub, body, headers) == 200
+    remote.refresh_from_db()
+    assert remote.due_at == later and ("projects.poll", remote.pk) not in heard.tasks
+
+    settings.WEBHOOK_GITLAB_SECRET = SECRET
+    assert send(idle_hub, body, {**headers, "X-Gitlab-Token": SECRET}) == 200
+    remote.refresh_from_db()
+    assert remote.due_at < later and ("projects.poll", remote.pk) in heard.tasks
+
+
+def test_events_that_nobody_signed_are_so_many(idle_hub, heard, fresh_rates, settings):
+    body, headers = bodies("https://git.example/acme/web")["gitlab"]
+
+    answers = [send(idle_hub, body, headers) for _ in range(65)]
+
+    assert answers == [200] * 60 + [429] * 5
+    assert send(idle_hub, body, headers, "192.0.2.2") == 200
+    settings.WEBHOOK_GITLAB_SECRET = SECRET
+    assert send(idle_hub, body, {**headers, "X-Gitlab-Token": SECRET}) == 200
