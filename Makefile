@@ -1,9 +1,9 @@
 # The commands that people use. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up test engine fast lint format types migrations lock ci
+.PHONY: help install up test engine fast postgresql postgresql-tests lint format types migrations lock ci
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## Install Flotilla and its tools, in the locked versions
 	pip install --require-hashes -r requirements-dev.lock
@@ -20,7 +20,19 @@ engine: ## Run the tests of the pure engine
 	pytest tests/engine
 
 fast: ## Run what needs no control plane, server or browser
-	pytest -m "not controlplane and not services and not browser"
+	pytest $(WITHOUT_SERVERS)
+
+postgresql: ## Run what depends on the database on PostgreSQL (in HUB_DATABASE_URL)
+	HUB_TEST_DATABASE_ONLY=1 pytest $(WITHOUT_SERVERS) $(WITH_DATABASE)
+
+postgresql-tests: ## Choose these tests again, by what each of all tests sends PostgreSQL
+	rm -rf $(RECORDING)
+	HUB_TEST_DATABASE_ONLY=1 HUB_TEST_STATEMENTS=$(RECORDING) pytest $(WITHOUT_SERVERS) $(WITH_DATABASE)
+	PYTHONPATH=.:tests python -m support.statements $(RECORDING)
+
+WITHOUT_SERVERS = -m "not controlplane and not services and not browser"
+WITH_DATABASE = tests/hub tests/clusters tests/projects tests/appsets
+RECORDING = $(CURDIR)/.pytest_cache/statements
 
 lint: ## Check format, lint rules and import contracts
 	ruff format --check .

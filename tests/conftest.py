@@ -13,7 +13,7 @@ from coverage import Coverage
 from django.conf import settings as django_settings
 from django.contrib.auth.hashers import make_password
 from django.utils import timezone
-from support import durations
+from support import durations, statements
 from support.gitserver import GitServer, Repository
 from support.harness import Hub, running
 from support.tools import Tools
@@ -37,17 +37,32 @@ def skip_or_fail(reason: str) -> None:
     pytest.skip(reason)
 
 
-def uses_database(item):
-    """Whether a test may ask the database: what does not is the same on each of them."""
-    return bool(
+def depends_on_database(item, left_out):
+    """Whether a test may find something else on another database."""
+    return not statements.is_left_out(item.nodeid, left_out) and bool(
         item.get_closest_marker("django_db")
         # Asked for by name only while the test runs: whatever `cluster` is has a hub.
         or {"db", "transactional_db", "cluster"} & set(item.fixturenames)
     )
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Tests wait more than they compute, so more of them run than there are cores. Tests of the
+    engine compute, and each worker with clusters starts a control plane of 0.7 GB.
+    """
+    cores, files = os.cpu_count() or 1, {arg.partition("::")[0] for arg in config.args}
+    if all("engine" in Path(file).parts for file in files):
+        workers = cores
+    elif "not controlplane" in config.option.markexpr:
+        workers = min(2 * cores, 12)
+    else:
+        workers = min(cores + 1, 8)
+    return min(workers, len(files)) if all(f.endswith(".py") for f in files) else workers
+
+
 def pytest_configure(config):
     durations.register(config)
+    statements.register(config)
     if os.environ.get("PYTEST_XDIST_WORKER"):
         # Coverage follows the run into its workers. Programs that a test starts are not measured:
         # they would start slower than a test about starting allows.
@@ -58,9 +73,10 @@ def pytest_configure(config):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     if os.environ.get("HUB_TEST_DATABASE_ONLY"):
-        without = [item for item in items if not uses_database(item)]
-        config.hook.pytest_deselected(items=without)
-        items[:] = [item for item in items if uses_database(item)]
+        known = {} if os.environ.get("HUB_TEST_STATEMENTS") else statements.load_left_out()
+        running = [item for item in items if depends_on_database(item, known)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in running])
+        items[:] = running
     if os.environ.get("PYTEST_XDIST_WORKER"):
         durations.sort(items)
 

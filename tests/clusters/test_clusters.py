@@ -350,7 +350,7 @@ def test_what_settings_leave_out_is_followed_while_clusters_are_watched(hub, san
     hub.put("/api/v1/flotilla/settings/resource_filters", {"value": rules})
     hub.wait(lambda: not rows(sandbox, "ConfigMap"), "the kind to be left out")
     hub.put("/api/v1/flotilla/settings/resource_filters", {"value": {}})
-    hub.wait(lambda: rows(sandbox, "ConfigMap"), "the kind to be read")
+    assert hub.wait(lambda: rows(sandbox, "ConfigMap"), "the kind to be read")
 
 
 def test_an_api_whose_server_is_away_hides_nothing(hub, sandbox, repo, app, namespace, monkeypatch):

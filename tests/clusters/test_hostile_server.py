@@ -560,4 +560,4 @@ def test_a_cluster_that_drips_holds_only_its_own_threads(hub, server, sandbox_se
 
     place = place_in(hub, sandbox_server, "east")
     place.register()
-    place.wait_synced(20)
+    assert place.wait_synced(20)

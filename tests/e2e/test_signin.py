@@ -316,6 +316,7 @@ def test_a_page_sends_nobody_elsewhere(web, page):
         page.fill("input[name=password]", "correct horse")
         page.click("button:has-text('Sign in')")
         page.wait_for_url(f"{web.url}/applications")
+        assert page.url == f"{web.url}/applications"
 
 
 def local(page, web, start="/account", code=None):

@@ -140,7 +140,7 @@ def test_a_sick_child_shows_in_its_parent(hub, sandbox, repo, app, namespace):
     parent = app(repo, HOME, "argocd", path="apps", policy={"automated": {}})
 
     hub.wait_status(parent, health="Progressing")
-    hub.wait_status(name, "Synced", "Progressing")
+    assert hub.wait_status(name, "Synced", "Progressing")
 
 
 def test_other_kinds_need_a_cluster(hub, repo, app):

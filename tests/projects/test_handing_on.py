@@ -140,7 +140,9 @@ def test_every_way_to_learn_hands_on_in_every_order(hub, readers):
 
         for name in "ab":
             hub.wait_status(name, revision=commit, seconds=SOON)
-        hub.wait(lambda name=folder: name in names_of(), f"the set after {learn.__name__}", SOON)
+        assert hub.wait(
+            lambda name=folder: name in names_of(), f"the set after {learn.__name__}", SOON
+        )
 
 
 def by_patch(hub, _name):
@@ -182,7 +184,7 @@ def test_a_new_source_is_compared_with_the_refs_of_now(hub, readers, monkeypatch
     name = way(hub, "new")
 
     hub.wait_status(name, revision=commit, seconds=SOON)
-    hub.wait_status("b", revision=commit, seconds=SOON)
+    assert hub.wait_status("b", revision=commit, seconds=SOON)
 
 
 def test_many_new_applications_ask_their_repository_once(idle_hub, repo, git_server, monkeypatch):
@@ -284,7 +286,7 @@ def test_a_new_tag_of_an_artifact_reaches_all(hub, sandbox, charts, namespace, s
         hub.wait(
             lambda n=name: Application.objects.get(name=n).revisions[0] not in before, name, SOON
         )
-    hub.wait(lambda: "of-z" in names_of(), "the set", SOON)
+    assert hub.wait(lambda: "of-z" in names_of(), "the set", SOON)
 
 
 def test_a_worker_that_dies_before_it_hands_on_swallows_nothing(readers, hub, monkeypatch):
@@ -295,7 +297,7 @@ def test_a_worker_that_dies_before_it_hands_on_swallows_nothing(readers, hub, mo
     git_remotes.current_refs(readers.url, "default", force=True)
 
     hub.wait_status("b", revision=commit, seconds=SOON)
-    hub.wait(lambda: GitRemote.objects.get().moved_at is None, "that it is handed on")
+    assert hub.wait(lambda: GitRemote.objects.get().moved_at is None, "that it is handed on")
 
 
 def test_what_was_asked_before_anybody_read_it_is_polled_at_the_interval(idle_hub, repo, settings):
@@ -335,7 +337,7 @@ def test_other_spellings_of_the_url_are_asked_at_once(hub, sandbox, readers, app
 
     refresh(hub, readers)
 
-    hub.wait_status("c", revision=commit, seconds=SOON)
+    assert hub.wait_status("c", revision=commit, seconds=SOON)
 
 
 @pytest.mark.parametrize(

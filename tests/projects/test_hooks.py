@@ -115,7 +115,7 @@ def test_a_hook_is_created_anew_for_each_sync(hub, cluster, repo, app, namespace
         ),
         "a new Job",
     )
-    hub.wait_operation(name, seconds=60)
+    assert hub.wait_operation(name, seconds=60)
 
 
 def test_a_hook_with_a_generated_name_and_hook_succeeded_is_gone_afterwards(
@@ -205,7 +205,9 @@ def test_terminate_deletes_a_running_hook(hub, cluster, repo, app, namespace):
     hub.delete(f"/api/v1/applications/{name}/operation")
     hub.wait_operation(name, "Failed")
 
-    hub.wait(lambda: cluster.get("batch", "Job", namespace, "stuck") is None, "the hook to go")
+    assert hub.wait(
+        lambda: cluster.get("batch", "Job", namespace, "stuck") is None, "the hook to go"
+    )
 
 
 def test_two_syncs_at_once_give_one_operation(hub, cluster, repo, app, namespace):
@@ -316,7 +318,7 @@ def test_terminate_deletes_a_hook_whose_worker_died(hub, sandbox, repo, app, nam
     hub.start()
 
     hub.wait_operation(name, "Failed", seconds=60)
-    hub.wait(lambda: sandbox.get("batch", "Job", namespace, "pre") is None, "the hook to go")
+    assert hub.wait(lambda: sandbox.get("batch", "Job", namespace, "pre") is None, "the hook to go")
 
 
 def test_a_sync_fails_when_its_running_hooks_have_ended(hub, cluster, repo, app, namespace):

@@ -3,6 +3,7 @@ or elsewhere.
 """
 
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -34,13 +35,17 @@ REFUSED = (
     oidc.SignInError,
     requests.HTTPError,
 )
-BOMB = http(gzip_of(b" " * 2**20, repeat=300), Content_Encoding="gzip")
+
+
+@functools.cache
+def bomb():
+    return http(gzip_of(b" " * 2**20, repeat=300), Content_Encoding="gzip")
 
 
 @pytest.fixture
 def server(settings):
     settings.MAX_INDEX_BYTES = settings.MAX_CHART_BYTES = settings.MAX_MANIFEST_BYTES = 2 * 2**20
-    found = Hostile(lambda path: BOMB)
+    found = Hostile(lambda path: bomb())
     yield found
     found.close()
 

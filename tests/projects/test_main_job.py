@@ -94,7 +94,7 @@ def test_drift_is_healed(hub, cluster, repo, app, namespace):
     cluster.delete("", "ConfigMap", namespace, "settings")
     hub.wait(lambda: cluster.get("", "ConfigMap", namespace, "settings"), "the healed resource")
 
-    hub.wait_status(name, "Synced", "Healthy")
+    assert hub.wait_status(name, "Synced", "Healthy")
 
 
 def test_drift_shows_without_self_heal(hub, cluster, repo, app, namespace):
@@ -320,7 +320,7 @@ def test_metrics_tell_what_was_done(hub, sandbox, repo, app, namespace):
     )
     for sample in samples:
         pattern = sample.replace("URL", re.escape(sandbox.server))
-        hub.wait(
+        assert hub.wait(
             lambda pattern=pattern: re.search(pattern, hub.client.get("/metrics").content.decode()),
             pattern,
         )

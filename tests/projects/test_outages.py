@@ -331,7 +331,7 @@ def test_namespace_terminating(hub, sandbox, repo, app, namespace):
     hub.wait(lambda: sandbox.get("", "Namespace", "", namespace) is None, "the namespace to go")
     sandbox.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
 
-    hub.wait_operation(name, seconds=40)
+    assert hub.wait_operation(name, seconds=40)
 
 
 def test_a_worker_that_dies_in_the_middle_of_a_wave(hub, sandbox, repo, app, namespace):
@@ -394,7 +394,7 @@ def test_the_database_is_locked_for_a_while(hub, sandbox, repo, app, namespace):
     sandbox.delete("", "ConfigMap", namespace, "c")
     thread.join()
 
-    hub.wait(lambda: sandbox.get("", "ConfigMap", namespace, "c"), "the healed resource")
+    assert hub.wait(lambda: sandbox.get("", "ConfigMap", namespace, "c"), "the healed resource")
 
 
 def test_the_destination_is_removed(hub, sandbox, repo, app, namespace):
@@ -431,7 +431,7 @@ def test_every_hint_is_lost(hub, sandbox, repo, app, namespace):
     repo.commit({"c.yaml": CONFIG})
     name = app(repo, sandbox, namespace, policy=AUTO)
 
-    hub.wait_status(name, "Synced", "Healthy")
+    assert hub.wait_status(name, "Synced", "Healthy")
 
 
 def _found_by_sweep(priority):

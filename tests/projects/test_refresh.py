@@ -82,7 +82,7 @@ def test_a_commit_is_seen_by_polling(hub, sandbox, repo, app, namespace, setting
 
     revision = repo.commit({"c.yaml": CONFIG.replace("'1'", "'2'")})
 
-    hub.wait_status(name, "OutOfSync", revision=revision)
+    assert hub.wait_status(name, "OutOfSync", revision=revision)
 
 
 def test_a_commit_elsewhere_moves_the_revision_and_renders_nothing(

@@ -667,7 +667,7 @@ def test_a_push_to_a_base_refreshes_what_uses_it(hub, sandbox, repo, base, app, 
         listed = hub.get(f"/api/v1/applications/{name}/manifests")["manifests"]
         return any('"pushed"' in text for text in listed)
 
-    hub.wait(found, "the manifests of the new commit")
+    assert hub.wait(found, "the manifests of the new commit")
 
 
 def test_what_a_base_broke_it_can_mend(repo, base):

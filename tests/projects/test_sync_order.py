@@ -413,7 +413,9 @@ def test_a_hook_that_succeeded_goes_at_once(hub, genuine, repo, app, namespace):
 
     sync(hub, name)
 
-    hub.wait(lambda: genuine.get("batch", "Job", namespace, "j") is None, "the hook to go", 5)
+    assert hub.wait(
+        lambda: genuine.get("batch", "Job", namespace, "j") is None, "the hook to go", 5
+    )
 
 
 def test_a_resource_without_a_name_is_refused_in_words(hub, genuine, repo, app, namespace):

@@ -114,6 +114,7 @@ class Hub:
         return self.get(f"/api/v1/applications/{name}")
 
     def wait(self, check, what="the condition", seconds=30.0):
+        """Return what `check` gives once it is true; a test that ends here asserts on that."""
         deadline = time.monotonic() + seconds
         value = None
         while time.monotonic() < deadline:
