@@ -15,9 +15,9 @@ from django.conf import settings
 
 from hub.engine.errors import ManifestError
 from hub.engine.kubernetes_yaml import parse_yaml
-from projects.sources import archives, charts
+from projects.sources import archives
 from projects.sources.constraints import is_valid, parse_version, satisfies
-from projects.sources.files import Budget, Recorder, clean
+from projects.sources.files import Budget, Files, Recorder, clean
 from projects.sources.remote_inputs import RemoteInputs
 from projects.sources.values_schemas import SchemaBudget, inline_references
 
@@ -45,15 +45,19 @@ def assemble(
     Raises: ManifestError naming a dependency that is missing, part of a cycle, or too large.
     """
     page = functools.partial(remote.read, recorder or files)
-    assembly = _Assembly(remote.charts, origin, page if schemas else None)
+    chart = functools.partial(remote.chart, recorder or files)
+    assembly = _Assembly(chart, origin, page if schemas else None)
     return assembly.sealed(assembly.chart(files, path, ()), 0)
 
 
 class _Assembly:
     def __init__(
-        self, repositories: charts.Access, origin: str, page: Callable[[str], bytes] | None
+        self,
+        published: Callable[[str, str, str], Files],
+        origin: str,
+        page: Callable[[str], bytes] | None,
     ) -> None:
-        self._repositories, self._origin = repositories, origin
+        self._published, self._origin = published, origin
         self._page, self._count = page, 0
         # One budget for all archives, since many archives of padding would exceed it together.
         self._room, self._schemas = archives.ArchiveBudget(), SchemaBudget()
@@ -97,7 +101,7 @@ class _Assembly:
                 found = self._beside(tree, (*places, named), repository, version)
             else:
                 # Published charts include their own dependencies.
-                fetched = self._repositories.chart(repository, name, version)
+                fetched = self._published(repository, name, version)
                 found = Recorder({"": fetched}).contents("", self._budget)
             folder = f"charts/{name}" if (name,) not in added else f"charts/{name}-{len(added)}"
             added |= {(name,), (name, version, repository)}

