@@ -17,6 +17,7 @@ from appsets.operations.rollouts import roll
 from appsets.operations.sets import make_due, refresh
 from appsets.scm import listing
 from hub.engine.repository_identity import repository_identity
+from hub.events.fair_shares import owners_of, shares
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from projects.refreshing.artifact_triggers import reads
@@ -28,7 +29,12 @@ BATCH = 300
 @shared_task(name=TaskName.APPSETS_RECONCILE, acks_late=True)
 def reconcile_set(pk: int) -> None:
     """Reconcile a set."""
-    reconcile(pk)
+    project = ApplicationSet.objects.filter(pk=pk).values_list("project", flat=True).first()
+    if project is None:
+        return
+    with shares.turn(TaskName.APPSETS_RECONCILE, pk, owners_of(project)) as may_run:
+        if may_run:
+            reconcile(pk)
 
 
 @shared_task(name=TaskName.APPSETS_ROLL, acks_late=True)

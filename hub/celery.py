@@ -8,6 +8,7 @@ from celery.signals import worker_ready
 from django.conf import settings
 
 from hub.base.metrics import serve
+from hub.events.fair_shares import shares
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 
@@ -20,5 +21,6 @@ app.set_default()
 
 
 @worker_ready.connect
-def _serve_metrics(**_: Any) -> None:
+def _started(sender: Any, **_: Any) -> None:
+    shares.use(sender.controller.concurrency)
     serve(settings.METRICS_PORT)

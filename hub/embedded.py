@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from clusters.watching.watcher import Watcher
+from hub.events.fair_shares import shares
 from hub.events.queue import use_pool, wake
 from hub.events.task_names import TaskName
 from hub.events.worker_pool import Pool
@@ -92,6 +93,7 @@ class Embedded:
     def start(self) -> None:
         """Start workers, timer and watcher; `serve` runs the web server."""
         use_pool(self.pool)
+        shares.use(settings.WORKER_THREADS)
         self.pool.start()
         self.timer.start()
         self._watcher_thread.start()
@@ -120,3 +122,4 @@ class Embedded:
         self.pool.stop(timeout=4)
         self._watcher_thread.join(3)
         use_pool(None)
+        shares.use(0)

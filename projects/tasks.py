@@ -11,6 +11,7 @@ from django.utils import timezone
 from clusters import schemas
 from clusters.models import Cluster, LiveChange
 from hub.engine.errors import RetryLater, Stalled
+from hub.events.fair_shares import owners_of, shares
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.models import forget_tombstones
@@ -37,28 +38,52 @@ BATCH = 300
 @shared_task(name=TaskName.PROJECTS_REFRESH, acks_late=True)
 def refresh_application(pk: int) -> None:
     """Refresh an application, or continue its deletion."""
-    if Application.objects.filter(pk=pk, deletion_requested_at__isnull=False).exists():
-        deletion.delete_application(pk)
-    else:
-        refresh.refresh(pk)
-
-
-@shared_task(name=TaskName.PROJECTS_SYNC, acks_late=True)
-def sync_operation(pk: int) -> None:
-    """Continue an operation."""
-    sync.step(pk)
+    _refresh_or_delete(TaskName.PROJECTS_REFRESH, pk)
 
 
 @shared_task(name=TaskName.PROJECTS_DELETE_APPLICATION, acks_late=True)
 def delete_application(pk: int) -> None:
     """Continue the deletion of an application."""
-    deletion.delete_application(pk)
+    _refresh_or_delete(TaskName.PROJECTS_DELETE_APPLICATION, pk)
+
+
+def _refresh_or_delete(name: TaskName, pk: int) -> None:
+    found = (
+        Application.objects.filter(pk=pk)
+        .values_list("project", "cluster_id", "deletion_requested_at")
+        .first()
+    )
+    if found is None:
+        return
+    with shares.turn(name, pk, owners_of(*found[:2])) as may_run:
+        if may_run and found[2] is not None:
+            deletion.delete_application(pk)
+        elif may_run and name == TaskName.PROJECTS_REFRESH:
+            refresh.refresh(pk)
+
+
+@shared_task(name=TaskName.PROJECTS_SYNC, acks_late=True)
+def sync_operation(pk: int) -> None:
+    """Continue an operation."""
+    columns = ("application__project", "application__cluster_id")
+    found = Operation.objects.filter(pk=pk).values_list(*columns).first()
+    if found is None:
+        return
+    with shares.turn(TaskName.PROJECTS_SYNC, pk, owners_of(*found)) as may_run:
+        if may_run:
+            sync.step(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_POLL, acks_late=True)
 def poll(pk: int) -> None:
     """Poll a git repository."""
-    triggers.poll_remote(pk)
+    readers = Application.objects.filter(remotes=pk)
+    projects = list(readers.order_by("project").values_list("project", flat=True).distinct()[:2])
+    # What several projects read must not wait for the share of one of them.
+    owners = owners_of("".join(projects)) if len(projects) < 2 else ["several projects"]
+    with shares.turn(TaskName.PROJECTS_POLL, pk, owners) as may_run:
+        if may_run:
+            triggers.poll_remote(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_HAND_ON, acks_late=True)

@@ -1,5 +1,6 @@
 """Refresh what uses a chart repository or registry that has a new version."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,12 @@ from hub.events.task_names import TaskName
 from projects import sources
 from projects.models import Application, Published
 from projects.refreshing.triggers import mark_due
+from projects.sources.credentials import OWN_TRANSPORT, configured_for
 from projects.sources.published_versions import listing_key
 from projects.sources.versions import is_constraint
 
+_SECONDS = 10.0
+"""How long revisions are resolved here; the applications that are left are refreshed."""
 Resolved = dict[tuple[str, str, str, str], str]
 
 
@@ -28,10 +32,24 @@ def propagate(pk: int) -> None:
     if row is None:
         return
     known: Resolved = {}
-    due = [a.pk for a in _candidates(row.place) if _is_moved(a, row.place, known)]
+    until = time.monotonic() + _SECONDS
+    due = [
+        a.pk
+        for a in _candidates(row.place)
+        if time.monotonic() > until or _goes_its_own_way(a) or _is_moved(a, row.place, known)
+    ]
     mark_due(due)
     wake(TaskName.APPSETS_ARTIFACT_MOVED, row.place, priority=2)
     Published.objects.filter(pk=pk, moved_at=row.moved_at).update(moved_at=None)
+
+
+def _goes_its_own_way(application: Application) -> bool:
+    """Return whether a source is read by a way that only the application's project chose.
+
+    It may be slow, and must not keep the new version from the other projects.
+    """
+    urls = {str(s.get("repoURL") or "") for s in application.sources}
+    return any(OWN_TRANSPORT in configured_for(url, application.project) for url in urls)
 
 
 def reads(source: Mapping[str, Any], place: str) -> bool:

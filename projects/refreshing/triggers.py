@@ -3,6 +3,7 @@
 import logging
 import random
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -41,7 +42,7 @@ from projects.sources.constraints import parse_version, satisfies
 from projects.sources.files import CLUSTER
 from projects.sources.git import is_commit, url_of_key
 from projects.sources.helm import capabilities_digest
-from projects.sources.remote_inputs import repositories_of
+from projects.sources.remote_inputs import GIT, PAGE, repositories_of
 from projects.sources.versions import is_constraint
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 UNPROVED_PRIORITY = 7
 """What anybody may ask for waits for all that the hub has to do by itself."""
 _Name = TypeVar("_Name", str, int)
+_MOVE_SECONDS = 10.0
+"""How long applications are moved to new revisions at once; the others are refreshed."""
 
 
 def live_changed() -> None:
@@ -316,9 +319,11 @@ def advance(remote: GitRemote) -> None:
         .select_related("cluster")
         .defer("resources", "summary")
     )
+    until = time.monotonic() + _MOVE_SECONDS
     for application in applications.iterator(chunk_size=200):
         project = projects.get(application.project)
-        found = _moved(application, project) if project else None
+        is_quick = time.monotonic() < until and _reads_only(application, remote)
+        found = _moved(application, project) if project and is_quick else None
         if found is None:
             changed.append(application.pk)
         elif found != application.revisions:
@@ -328,6 +333,20 @@ def advance(remote: GitRemote) -> None:
     with transaction.atomic():
         mark_due(changed)
     _move(same)
+
+
+def _reads_only(application: Application, remote: GitRemote) -> bool:
+    """Return whether all inputs of an application come from a repository.
+
+    Other servers are read by the application's own refresh: a slow one must not keep the commit
+    from the other readers of the repository.
+    """
+    here = normal_url(url_of_key(remote.url))
+    is_remote = any(str(entry[1]).startswith((GIT, PAGE)) for entry in application.inputs)
+    return not is_remote and all(
+        sources.kind_of(s) == "git" and normal_url(str(s.get("repoURL") or "")) == here
+        for s in application.sources
+    )
 
 
 def _moved(application: Application, project: Project) -> list[str] | None:
