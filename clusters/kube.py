@@ -45,6 +45,8 @@ _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
 )
 _FIELDS_WITHOUT_SECRETS = ("type", "immutable", "metadata.name", "metadata.namespace")
+_MOST_STREAMS = 64
+"""Logs of a cluster that are read at the same time."""
 REQUEST_SECONDS = 60.0
 """Limit for a whole response."""
 DISCOVERY_SECONDS = 120.0
@@ -92,7 +94,7 @@ class Limiter:
 
 
 class Connection:
-    """Requests to one cluster, with one connection pool."""
+    """Requests to one cluster, with a connection pool, and one of its own for streams."""
 
     def __init__(
         self, server: str, name: str, config: Mapping[str, Any], reload: Reload | None = None
@@ -114,6 +116,8 @@ class Connection:
                     "assert_hostname": tls["serverName"],
                 }
         self._pool = pools.pool(maxsize=settings.KUBE_PARALLELISM, **extra)
+        # Streams last for hours: they must not take the connections of other requests.
+        self._streams = pools.pool(maxsize=_MOST_STREAMS, **extra)
         self._limiter = Limiter(settings.KUBE_QPS)
         self._kinds: dict[tuple[str, str], list[Kind]] = {}
         self._discovered_at = 0.0
@@ -197,7 +201,9 @@ class Connection:
         """
         # The headers and an error body are bounded like those of any other response.
         allowance = pools.Allowance(settings.CLUSTER_OBJECT_BYTES, REQUEST_SECONDS)
-        response = self._send(allowance, "GET", path, None, "", query, "text/plain, */*")
+        response = self._send(
+            allowance, "GET", path, None, "", query, "text/plain, */*", self._streams
+        )
         try:
             if response.status >= 300:
                 raise refusal(response.status, _beginning(response))
@@ -223,6 +229,7 @@ class Connection:
         content_type: str,
         query: Mapping[str, Any] | None,
         accept: str,
+        pool: pools.Pool | None = None,
     ) -> pools.Response:
         self._limiter.wait()
         headers = dict(self._headers)
@@ -233,7 +240,9 @@ class Connection:
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
         sent = None if body is None else orjson.dumps(body)
         try:
-            response = pools.send(self._pool, method, url, allowance, body=sent, headers=headers)
+            response = pools.send(
+                pool or self._pool, method, url, allowance, body=sent, headers=headers
+            )
         except (pools.HTTPError, OSError, ValueError) as error:
             KUBE_REQUESTS.labels(self.server, method, "0").inc()
             raise unreachable(self.name, error) from error
@@ -471,6 +480,7 @@ class Connection:
     def close(self) -> None:
         """Drop the pooled connections."""
         self._pool.clear()
+        self._streams.clear()
 
 
 def _beginning(response: pools.Response) -> bytes:

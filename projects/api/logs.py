@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import sys
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -39,9 +41,10 @@ from projects.destinations.impersonation import connection_for
 from projects.models import Application
 from projects.objects.specs import find_cluster, project_of
 
-_LOG_QUEUE = 1000
 _MAX_LINE_BYTES = 256 * 1024
 """The maximum length of a log line; the rest is cut off."""
+_WAITING_BYTES = 512 * 1024
+"""Lines of one pod that wait for the reader; the pod's thread waits then."""
 # How often the right to read is checked during a stream.
 CHECK_SECONDS = 3.0
 
@@ -231,9 +234,36 @@ class _Source:
 
     def __init__(self, pod: _Pod) -> None:
         self.pod, self.place = pod.name, pod
-        self.lines: asyncio.Queue[str | None] = asyncio.Queue(_LOG_QUEUE)
         self.head: str | None = None
         self.is_done = False
+        self._lines, self._size = deque[str | None](), 0
+        self._room = asyncio.Event()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no line waits."""
+        return not self._lines
+
+    @property
+    def size(self) -> int:
+        """The memory of the lines that wait, in bytes."""
+        return self._size
+
+    async def put(self, line: str | None) -> None:
+        """Add a line, None after the last one, when the lines before leave room for it."""
+        # By their size, as a line may be short or a quarter of a megabyte.
+        while self._size >= _WAITING_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        self._lines.append(line)
+        self._size += sys.getsizeof(line)
+
+    def take(self) -> str | None:
+        """Return the next line; there must be one."""
+        line = self._lines.popleft()
+        self._size -= sys.getsizeof(line)
+        self._room.set()
+        return line
 
 
 class _Reading:
@@ -254,7 +284,7 @@ class _Reading:
             threading.Thread(target=self._read, args=(source,), daemon=True).start()
 
     def _put(self, source: _Source, line: str | None) -> None:
-        putting = source.lines.put(line)
+        putting = source.put(line)
         try:
             asyncio.run_coroutine_threadsafe(putting, self._loop).result(60)
             self._loop.call_soon_threadsafe(self._some.set)
@@ -292,7 +322,7 @@ class _Reading:
         """Return when there may be a line, or after a timeout."""
         self._some.clear()
         waited_for = [s for s in self._sources if s.head is None and not s.is_done]
-        if all(s.lines.empty() for s in waited_for):
+        if all(s.is_empty for s in waited_for):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_SECONDS):
                     await self._some.wait()
@@ -342,8 +372,8 @@ def _next(sources: list[_Source], *, in_order: bool) -> tuple[str, str] | None:
     With `in_order` it is the oldest line of all pods, so each pod must have one; else the first.
     """
     for source in sources:
-        if source.head is None and not source.is_done and not source.lines.empty():
-            source.head = source.lines.get_nowait()
+        if source.head is None and not source.is_done and not source.is_empty:
+            source.head = source.take()
             source.is_done = source.head is None
     ready = [s for s in sources if s.head is not None]
     if not ready or (in_order and len(ready) < sum(not s.is_done for s in sources)):

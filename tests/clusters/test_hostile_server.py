@@ -14,6 +14,7 @@ import time
 import orjson
 import pytest
 from conftest import place_in
+from django.conf import settings
 from support.hostile import Hostile, drip, gzip_of, http
 
 from clusters import intake, kube, live
@@ -214,6 +215,47 @@ def test_log_lines_are_cut_and_end(connection, server):
     server.answer = lambda path: http(long + b"\nshort\n", Content_Type="text/plain")
     lines = list(logs._read_log(connection, "n", "p", {}, threading.Event()))
     assert [len(line) for line in lines] == [logs._MAX_LINE_BYTES, 5]
+
+
+def test_logs_that_are_followed_take_no_connections_of_other_requests(connection, server):
+    def answer(path):
+        if path.partition("?")[0].endswith("/log"):
+            return drip(http(b"", Content_Type="text/plain", Content_Length=None), b"line\n")
+        return http(b"{}")
+
+    server.answer = answer
+    with contextlib.ExitStack() as stack:
+        for _ in range(settings.KUBE_PARALLELISM + 1):
+            path = "/api/v1/namespaces/n/pods/p/log"
+            stack.enter_context(connection.stream(path, {"follow": "true"}))
+        begun_at = time.monotonic()
+        assert connection.request("GET", "/api/v1/namespaces/n/pods/p") == {}
+        assert time.monotonic() - begun_at < 10
+
+
+def test_long_log_lines_wait_for_a_slow_reader_in_little_memory(connection, server, monkeypatch):
+    server.answer = lambda path: http(
+        (b"x" * 200_000 + b"\n") * 100, Content_Type="text/plain", Content_Length=None
+    )
+    monkeypatch.setattr(logs, "require_same", lambda own, pod: None)
+    pods = [logs._Pod("n", f"p{number}", "u") for number in range(3)]
+
+    async def waiting():
+        reading = logs._Reading((connection, connection), pods, {})
+        before, held = -1, 0
+        while held == 0 or held != before:
+            await asyncio.sleep(0.3)
+            before, held = held, sum(source.size for source in reading._sources)
+        count = 0
+        while not reading.is_done:
+            count += reading.next() is not None
+            await asyncio.sleep(0)
+        return held, count
+
+    held, count = asyncio.run(waiting())
+
+    assert held < len(pods) * 1_000_000
+    assert count == len(pods) * 100
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from hub.base.outbound import addresses
 from hub.base.outbound.bounds import Decoder, TooMuch
 from hub.engine.errors import Invalid, RetryLater
 
+Pool = urllib3.PoolManager
 Response = urllib3.BaseHTTPResponse
 HTTPError = urllib3.exceptions.HTTPError
 IDLE = 60.0
