@@ -12,7 +12,8 @@ from django.conf import settings
 from django.contrib.auth.hashers import make_password
 
 from clusters.models import Cluster
-from clusters.sandbox.server import SandboxServer, make_certificate
+from clusters.sandbox.certificate import make_certificate
+from clusters.sandbox.server import SandboxServer
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.models import Account, new_password

@@ -22,7 +22,8 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 from clusters import kube
 from clusters.models import Cluster, LiveResource
-from clusters.sandbox.server import SandboxServer, make_certificate
+from clusters.sandbox.certificate import make_certificate
+from clusters.sandbox.server import SandboxServer
 from hub.auth.sessions import issue
 from hub.models import Account
 from projects.objects.specs import default_project, home_cluster

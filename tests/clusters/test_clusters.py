@@ -22,7 +22,7 @@ from clusters.connection_config import ssl_context
 from clusters.kinds import Kind
 from clusters.kube import Connection, Unreachable
 from clusters.models import Cluster, LiveResource
-from clusters.sandbox.server import make_certificate
+from clusters.sandbox.certificate import make_certificate
 from clusters.watching import answers, watch, watcher
 from clusters.watching.watch_discovery import is_watched
 from clusters.watching.watch_kind import KindWatch

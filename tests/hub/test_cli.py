@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.command import Command
 from support.web import Web, deployment
 
-from clusters.sandbox.server import make_certificate
+from clusters.sandbox.certificate import make_certificate
 from hub.cli import appspec, config, configmaps, main
 from hub.cli.problem import Problem
 from hub.models import Account, AuditEvent, LoginSession

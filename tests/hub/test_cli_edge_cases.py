@@ -280,7 +280,7 @@ def test_policies_of_signatures(flotilla):
 
 
 def test_certificates_of_hosts(flotilla, tmp_path):
-    from clusters.sandbox.server import make_certificate
+    from clusters.sandbox.certificate import make_certificate
 
     file = tmp_path / "ca.pem"
     pair = make_certificate()
@@ -603,7 +603,7 @@ def test_a_client_certificate_is_shown(idle_hub, tmp_path):
     """A proxy before the hub may ask for one."""
     import ssl
 
-    from clusters.sandbox.server import make_certificate
+    from clusters.sandbox.certificate import make_certificate
 
     file = tmp_path / "pair.pem"
     file.write_text(make_certificate())

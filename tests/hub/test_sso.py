@@ -12,7 +12,7 @@ from support.liar import Liar
 from support.saml import SAMLProvider
 from support.sso import AUDIENCE, Visit, begin, finish, is_in, register
 
-from clusters.sandbox.server import make_certificate
+from clusters.sandbox.certificate import make_certificate
 from hub.auth import oidc
 from hub.auth.providers import provider_named
 from hub.models import Account, AuditEvent, IdentityProvider, LoginSession

@@ -11,7 +11,7 @@ from django.utils import timezone
 from support.charts import Charts
 from support.gitserver import GitServer, Repository
 
-from clusters.sandbox.server import make_certificate
+from clusters.sandbox.certificate import make_certificate
 from hub.auth.sessions import issue
 from hub.models import Account, AuditEvent
 from projects.models import GitRemote
