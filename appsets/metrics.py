@@ -49,7 +49,8 @@ class SetCollector(Collector):
         budget = GaugeMetricFamily(
             "flotilla_host_budget", "Requests that a host may still get now.", labels=["server"]
         )
-        for server, tokens in HostBudget.objects.values_list("server", "tokens"):
+        servers = HostBudget.objects.exclude(server__contains=" ")
+        for server, tokens in servers.values_list("server", "tokens"):
             budget.add_metric([server], tokens)
         yield budget
 

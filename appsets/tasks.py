@@ -16,6 +16,7 @@ from appsets.operations.reconcile import reconcile
 from appsets.operations.rollouts import roll
 from appsets.operations.sets import make_due, refresh
 from appsets.scm import listing
+from appsets.scm.host import forget_spenders
 from hub.engine.repository_identity import repository_identity
 from hub.events.fair_shares import owners_of, shares
 from hub.events.queue import wake
@@ -64,6 +65,7 @@ def clean_up() -> None:
     HostAnswer.objects.filter(at__lt=now - timedelta(days=7)).delete()
     GeneratorAnswer.objects.filter(at__lt=now - timedelta(days=90)).delete()
     SetEvent.objects.filter(at__lt=now - timedelta(days=2)).delete()
+    forget_spenders()
 
 
 @shared_task(name=TaskName.APPSETS_CLUSTERS_CHANGED, acks_late=True)

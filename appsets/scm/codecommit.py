@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.session import get_session
 
 from appsets.scm.filters import Branch, Repository
-from appsets.scm.host import MOST_BYTES, HostError, origin, spend
+from appsets.scm.host import MOST_BYTES, HostError, Spender, origin
 from appsets.scm.provider import Provider
 from hub.base.outbound import http
 from hub.base.outbound.bounds import TooMuch
@@ -30,9 +30,9 @@ _GONE = (
 class CodeCommit(Provider):
     """Repositories of an account and region, read as the hub's AWS identity or an assumed role."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any], project: str = "") -> None:
         # Not a Host: the library requests several servers and signs each request.
-        self.spec = spec
+        self.spec, self._project = spec, project
         self._session = get_session()
         self._keys: dict[str, str] = {}
         if spec.get("role"):
@@ -60,7 +60,9 @@ class CodeCommit(Provider):
         except (BotoCoreError, ValueError) as error:
             raise HostError(f"CodeCommit: {error}") from error
         # Every request counts, also the library's own requests for pages and retries.
-        client.meta.events.register("before-send", _send)
+        client.meta.events.register(
+            "before-send", lambda request, **_: _send(request, self._project)
+        )
         return client
 
     def close(self) -> None:
@@ -149,12 +151,12 @@ class _Body:
         yield self._data
 
 
-def _send(request: Any, **_: Any) -> AWSResponse:
+def _send(request: Any, project: str) -> AWSResponse:
     """Return the answer to a request that the library signed and the hub's own client sends.
 
     The library itself would resolve the name again and read an answer of any size.
     """
-    spend(origin(request.url))
+    Spender(origin(request.url), project).spend()
     names = {
         name: value.decode() if isinstance(value, bytes) else str(value)
         for name, value in request.headers.items()

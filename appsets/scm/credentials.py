@@ -141,7 +141,14 @@ def app_token(
         raise GeneratorError(
             f"{where}: githubAppPrivateKey of secret {name!r} is not an RSA key in PEM"
         ) from error
-    host = Host(base, where, headers={"Authorization": f"Bearer {assertion}"}, trust=trust)
+    host = Host(
+        base,
+        where,
+        headers={"Authorization": f"Bearer {assertion}"},
+        trust=trust,
+        identity=identity,
+        project=keys.project,
+    )
     try:
         answer = host.post(f"/app/installations/{installation}/access_tokens", {})
     finally:

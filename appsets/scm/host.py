@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 import orjson
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from appsets.generators.errors import GeneratorError
@@ -75,6 +76,7 @@ class Host:
         trust: ssl.SSLContext | bool = True,
         timeout: float = 30,
         identity: str = "",
+        project: str = "",
     ) -> None:
         check_url(base, field)
         self.base, self.server = base.rstrip("/"), origin(base)
@@ -83,6 +85,7 @@ class Host:
         # Answers are cached by identity, so that a renewed token does not invalidate all of them.
         said = identity.encode() or orjson.dumps([sorted(self._headers.items()), auth])
         self._identity = hashlib.sha256(said).hexdigest()
+        self._spender = Spender(self.server, project, self._identity)
         self._client: http.Client | None = None
 
     def close(self) -> None:
@@ -158,7 +161,7 @@ class Host:
         if response.status_code == 304 and known is not None:
             body = zlib.decompress(bytes(known.body))
             HostAnswer.objects.filter(pk=known.pk).update(at=timezone.now())
-            self._refund()
+            self._spender.refund()
             return Answer(_parsed(body, url) if parse else None, known.headers)
         self._check(response, data, url)
         found = Answer(
@@ -241,7 +244,7 @@ class Host:
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[http.Response, bytes]:
-        spend(self.server)
+        self._spender.spend()
         if self._client is None:
             self._client = http.client(
                 headers=self._headers,
@@ -265,7 +268,7 @@ class Host:
 
     def _check(self, response: http.Response, data: bytes, url: str) -> None:
         if (until := _asks_to_wait(response)) is not None:
-            self._block(until)
+            self._spender.pause(until)
             if response.status_code in (403, 429) or response.status_code >= 500:
                 raise HostError(
                     f"{self.server} asks to be left alone until {until:%Y-%m-%d %H:%M:%S} UTC",
@@ -277,40 +280,85 @@ class Host:
                 f"{_shown(url)} answered {response.status_code}: {said}", response.status_code
             )
 
-    def _refund(self) -> None:
-        """Return the request of an unchanged answer to the budget, as servers do not count it."""
-        with transaction.atomic():
-            row = HostBudget.objects.select_for_update().get(server=self.server)
-            HostBudget.objects.filter(pk=row.pk).update(tokens=row.tokens + 1)
 
-    def _block(self, until: datetime) -> None:
-        HostBudget.objects.filter(server=self.server).update(blocked_until=until)
+class Spender:
+    """Who makes requests to a server, and the budgets that they count against.
 
-
-def spend(server: str) -> None:
-    """Take one request from a server's budget.
-
-    Raises: HostError if none is left, or if the server asked for a pause.
+    All sets share the budget of a server, of which one project has half at most. A pause that the
+    server asks for is for the identity that was too fast: others may go on.
     """
-    now, hourly = timezone.now(), settings.SCM_REQUESTS_PER_HOUR
-    most = max(10, hourly / 4)
-    with transaction.atomic():
-        HostBudget.objects.get_or_create(server=server, defaults={"tokens": most, "filled_at": now})
-        row = HostBudget.objects.select_for_update().get(server=server)
-        if row.blocked_until is not None and row.blocked_until > now:
+
+    def __init__(self, server: str, project: str = "", identity: str = "") -> None:
+        self._server = server
+        self._project = f"{server} project {_short(project)}"
+        self._reader = f"{server} reader {_short(identity)}"
+
+    def spend(self) -> None:
+        """Take one request from the budgets.
+
+        Raises: HostError if none is left, or if the server asked for a pause.
+        """
+        self._check_pause()
+        hourly = settings.SCM_REQUESTS_PER_HOUR
+        with transaction.atomic():
+            # The project first: who has used up its half takes nothing from the others.
+            if not _take(self._project, hourly / 2):
+                raise HostError(
+                    f"the project has used up its half of the {hourly} requests an hour for "
+                    f"{self._server} (HUB_SCM_REQUESTS_PER_HOUR)",
+                    429,
+                )
+            if not _take(self._server, hourly):
+                raise HostError(
+                    f"the budget of {hourly} requests an hour for {self._server} is used up "
+                    "(HUB_SCM_REQUESTS_PER_HOUR)",
+                    429,
+                )
+
+    def refund(self) -> None:
+        """Return the request of an unchanged answer, as servers do not count it."""
+        rows = HostBudget.objects.filter(server__in=[self._project, self._server])
+        rows.update(tokens=F("tokens") + 1)
+
+    def pause(self, until: datetime) -> None:
+        """Make no requests with this identity until then."""
+        HostBudget.objects.update_or_create(
+            server=self._reader, defaults={"blocked_until": until, "filled_at": timezone.now()}
+        )
+
+    def _check_pause(self) -> None:
+        paused = HostBudget.objects.filter(
+            server=self._reader, blocked_until__gt=timezone.now()
+        ).first()
+        if paused is not None:
             raise HostError(
-                f"{server} asked to be left alone until {row.blocked_until:%Y-%m-%d %H:%M:%S} UTC",
+                f"{self._server} asked to be left alone until "
+                f"{paused.blocked_until:%Y-%m-%d %H:%M:%S} UTC",
                 429,
             )
-        elapsed = max(0.0, (now - row.filled_at).total_seconds())
-        tokens = min(most, row.tokens + elapsed * hourly / 3600)
-        if tokens < 1:
-            raise HostError(
-                f"the budget of {hourly} requests an hour for {server} is used up "
-                "(HUB_SCM_REQUESTS_PER_HOUR)",
-                429,
-            )
-        HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)
+
+
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _take(name: str, hourly: float) -> bool:
+    """Take a request from a budget; return whether there was one."""
+    now, most = timezone.now(), max(10, hourly / 4)
+    HostBudget.objects.get_or_create(server=name, defaults={"tokens": most, "filled_at": now})
+    row = HostBudget.objects.select_for_update().get(server=name)
+    elapsed = max(0.0, (now - row.filled_at).total_seconds())
+    tokens = min(most, row.tokens + elapsed * hourly / 3600)
+    if tokens < 1:
+        return False
+    HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)
+    return True
+
+
+def forget_spenders() -> None:
+    """Delete the budgets of projects and pauses of identities that are not used any more."""
+    since = timezone.now() - timedelta(days=1)
+    HostBudget.objects.filter(server__contains=" ", filled_at__lt=since).delete()
 
 
 def _asks_to_wait(response: http.Response) -> datetime | None:

@@ -199,7 +199,7 @@ def _check_empty(
 
 def _made(name: str, inner: Mapping[str, Any], keys: Keys, where: str) -> Provider:
     if name == "awsCodeCommit":
-        return _codecommit(inner, where)
+        return _codecommit(inner, keys, where)
     kind = _KINDS[name]
     base = kind.base(str(inner.get("api") or kind.api))
     server = origin(base)
@@ -225,19 +225,27 @@ def _made(name: str, inner: Mapping[str, Any], keys: Keys, where: str) -> Provid
     if name == "github":
         headers |= github.HEADERS
     return kind.make(
-        Host(base, f"{where}.api", headers=headers, auth=auth, trust=trust, identity=identity),
+        Host(
+            base,
+            f"{where}.api",
+            headers=headers,
+            auth=auth,
+            trust=trust,
+            identity=identity,
+            project=keys.project,
+        ),
         inner,
     )
 
 
-def _codecommit(inner: Mapping[str, Any], where: str) -> Provider:
+def _codecommit(inner: Mapping[str, Any], keys: Keys, where: str) -> Provider:
     if not (settings.SCM_GENERATORS and settings.SCM_AWS):
         raise GeneratorError(
             f"{where}: sets may use the AWS identity of the hub only with HUB_SCM_AWS=true"
         )
     from appsets.scm.codecommit import CodeCommit
 
-    return CodeCommit(inner)
+    return CodeCommit(inner, keys.project)
 
 
 def _identity(

@@ -49,6 +49,7 @@ def plugin(block: Mapping[str, Any], keys: Keys, set_name: str) -> list[Params]:
         f"ConfigMap {name}: baseUrl",
         headers={"Authorization": f"Bearer {token}"},
         timeout=30 if timeout is None else min(timeout, 300),
+        project=keys.project,
     )
     try:
         answer = host.post(

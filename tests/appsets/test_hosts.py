@@ -15,6 +15,8 @@ from support.hosts import Host, sha
 from support.sets import manifest, names_of, run
 
 from appsets.models import ApplicationSet, GeneratorAnswer, HostAnswer, HostBudget, Secret
+from appsets.scm.host import Host as Scm
+from appsets.scm.host import HostError
 from clusters.models import Cluster
 from hub.auth.sessions import issue
 from hub.models import Account, AuditEvent, access_changed, change_setting
@@ -541,6 +543,26 @@ def test_the_budget_is_shared_by_all_sets(idle_hub, host, settings):
     _, conditions = run("t")
     assert "budget of 1 requests an hour" in conditions["ErrorOccurred"]["message"]
     assert len(host.requests) == 1
+
+
+def test_one_project_leaves_a_host_to_the_others(idle_hub, host, settings):
+    host.repo("web")
+    settings.SCM_REQUESTS_PER_HOUR = 80
+    mine = Scm(host.url, "api", headers={"Authorization": "Bearer mine"}, project="mine")
+    theirs = Scm(host.url, "api", project="theirs")
+    again = Scm(host.url, "api", headers={"Authorization": "Bearer other"}, project="theirs")
+    wait = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time()) + 3000)}
+
+    host.etags, host.fail = False, lambda path, query: (403, {}, wait)
+    for _ in range(2):
+        with pytest.raises(HostError, match="left alone"):
+            theirs.get("/x")
+    host.fail = lambda path, query: (200, {})
+    assert mine.get("/x") == {}
+    with pytest.raises(HostError, match="its half of the 80"):
+        for _ in range(20):
+            again.get("/x")
+    assert mine.get("/x") == {}
 
 
 def test_codecommit_has_the_same_budget(idle_hub, host, settings):
