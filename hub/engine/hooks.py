@@ -56,6 +56,12 @@ def hook_phases(manifest: Manifest) -> list[SyncPhase]:
     return sorted(set(helm), key=PHASE_ORDER.index)
 
 
+def is_delete_hook(manifest: Manifest) -> bool:
+    """Return whether a hook runs only when the application is deleted, and in no sync."""
+    phases = set(hook_phases(manifest))
+    return bool(phases) and phases <= DELETE_PHASES.keys()
+
+
 def is_hook(manifest: Manifest) -> bool:
     """Return whether a resource is a hook, including ignored ones."""
     if csv_annotation(manifest, HOOK):

@@ -5,20 +5,17 @@ API server knows, from a dry run (`projects.destinations.dry_runs`). `hub.engine
 status of the application from it, and `projects.pages.explain` words it.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import orjson
 from django.conf import settings
 
 from clusters import live
 from clusters.filters import is_excluded
 from clusters.kinds import Refused
-from clusters.kube import connect, kind_of
 from clusters.models import Cluster, LiveResource
 from clusters.schemas import types_of
 from hub.engine import health
@@ -26,7 +23,7 @@ from hub.engine.diff import CompareSettings, Comparison, compare_locally, missin
 from hub.engine.duplicate_elements import Duplicate
 from hub.engine.errors import EngineError, Stalled
 from hub.engine.field_sets import LAST_APPLIED, is_unowned
-from hub.engine.hooks import DELETE_PHASES, hook_phases, is_hook, is_ignored, wave
+from hub.engine.hooks import is_hook, is_ignored, wave
 from hub.engine.ignore_rules import IgnoreRule, ignore_rules
 from hub.engine.resource import (
     Manifest,
@@ -46,6 +43,7 @@ from hub.models import setting
 from projects.access.own_kinds import Author
 from projects.access.reach import Place, Reach, place_of, reach_of
 from projects.comparison.jq import Jq
+from projects.comparison.live_rows import is_left_alone, live_manifest, rows_of
 from projects.destinations import dry_runs, in_cluster
 from projects.destinations.dry_runs import (
     Ask,
@@ -215,8 +213,8 @@ def comparison(
     context = _context(application, cluster, _types(cluster, targets), ask)
     refused = _refused(targets, reach)
     warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
-    rows = _rows(reach, [key for key in targets if key not in refused], narrow=narrow)
-    rows = {k: r for k, r in rows.items() if k in targets or not _is_left_alone(r, reach, hooks)}
+    rows = rows_of(reach, [key for key in targets if key not in refused], narrow=narrow)
+    rows = {k: r for k, r in rows.items() if k in targets or not is_left_alone(r, reach, hooks)}
     drafts, found = _drafts(targets.keys() - refused.keys(), targets, rows, reach, author, context)
     settled = _settled(drafts, author.project, context)
     pairs = [_refused_pair(key, targets[key]) for key in refused]
@@ -379,68 +377,6 @@ def _unknown_pair(
     return Pair(key, target, None, row if is_shown else None, None, state)
 
 
-def _rows(
-    reach: Reach, keys: Sequence[ResourceKey], *, narrow: bool
-) -> dict[ResourceKey, LiveResource]:
-    application, cluster = reach.application, reach.cluster
-    found = {
-        row.resource_key: row
-        for row in LiveResource.objects.filter(
-            cluster=cluster, instance=application.instance, owner_uid=""
-        )
-    }
-    missing = [k.text for k in keys if k not in found]
-    for start in range(0, len(missing), 500):
-        for row in LiveResource.objects.filter(
-            cluster=cluster, key__in=missing[start : start + 500]
-        ):
-            found[row.resource_key] = row
-    if narrow:
-        reached = {node.key for node in reach.load().nodes}
-        return {key: row for key, row in found.items() if key in reached}
-    return found
-
-
-def _is_left_alone(row: LiveResource, reach: Reach, hooks: Sequence[Manifest]) -> bool:
-    """Return whether a live resource that is not in Git is no concern of the application."""
-    application = reach.application
-    if row.instance != application.instance or not row.is_self:
-        return True
-    itself = ("argoproj.io", "Application", application.namespace, application.name)
-    if (row.group, row.kind, row.namespace, row.name) == itself:
-        return True
-    if any(resource_key(h) == row.resource_key for h in hooks):
-        return True
-    if row.manifest is not None and is_hook(row.manifest):
-        return True
-    managed = application.sync_policy.get("managedNamespaceMetadata") is not None
-    if managed and (row.kind, row.name) == ("Namespace", application.dest_namespace):
-        return True
-    return bool(reach.refusal(row.resource_key))
-
-
-def live_manifest(
-    row: LiveResource | None, target: Manifest | None, cluster: Cluster
-) -> Manifest | None:
-    """Return the whole live resource; if the store has only its name, it is fetched and stored."""
-    if row is None:
-        return None
-    found = row.manifest
-    if found is not None and (target is None or found["apiVersion"] == target["apiVersion"]):
-        return found
-    if cluster.is_home and (row.group, row.kind) in live.OUR_KINDS:
-        return found
-    connection = connect(cluster)
-    # Fetch the version that the manifest uses, so that both sides can be compared.
-    kind = kind_of(connection, target) if target else connection.kind(row.group, row.kind)
-    if kind is None:
-        return found
-    fetched = connection.get(kind, row.namespace, row.name)
-    if fetched is not None and found is None:
-        live.keep_body(row, fetched)
-    return fetched
-
-
 def _draft(
     key: ResourceKey,
     target: Manifest | None,
@@ -584,27 +520,3 @@ def _hook_pair(manifest: Manifest) -> Pair:
         wave=wave(manifest),
     )
     return Pair(key, manifest, None, None, None, state)
-
-
-def live_digest(application: Application, cluster: Cluster) -> str:
-    """Return a digest of all live resources that a comparison reads."""
-    columns = ("key", "digest", "health", "health_message", "deleting", "instance", "uid")
-    rows = list(
-        LiveResource.objects.filter(
-            cluster=cluster, instance=application.instance, owner_uid=""
-        ).values_list(*columns)
-    )
-    keys = list(application.managed.values_list("key", flat=True))
-    own = {row[0] for row in rows}
-    rest = [k for k in keys if k not in own]
-    for start in range(0, len(rest), 500):
-        rows += LiveResource.objects.filter(
-            cluster=cluster, key__in=rest[start : start + 500]
-        ).values_list(*columns)
-    return hashlib.sha256(orjson.dumps(sorted(rows))).hexdigest()
-
-
-def is_delete_hook(manifest: Manifest) -> bool:
-    """Return whether a hook runs only when the application is deleted, and in no sync."""
-    phases = set(hook_phases(manifest))
-    return bool(phases) and phases <= DELETE_PHASES.keys()

@@ -32,7 +32,8 @@ from hub.events.task_names import TaskName
 from hub.models import settings_of
 from projects import sources
 from projects.access.reach import place_of, reach_of
-from projects.comparison.compare import comparison, live_digest
+from projects.comparison.compare import comparison
+from projects.comparison.live_rows import live_digest
 from projects.destinations.dry_runs import Ask
 from projects.models import DELAYED, Application, Project
 from projects.objects.specs import (

@@ -12,7 +12,7 @@ from django.utils import timezone
 from hub.access.decisions import Caller, identity_of
 from hub.audit import trail
 from hub.engine.autosync import Decision, LastOperation, decide
-from hub.engine.hooks import DELETE_PHASES, hook_phases
+from hub.engine.hooks import DELETE_PHASES, hook_phases, is_delete_hook
 from hub.engine.status import (
     Assessment,
     Health,
@@ -31,7 +31,6 @@ from projects.comparison.compare import (
     REPEATED,
     UNANSWERED,
     Compared,
-    is_delete_hook,
 )
 from projects.models import (
     DELAYED,
