@@ -7,6 +7,7 @@ signed-in senders may send more than 64 KiB.
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ MAX_OF_ADDRESS = 250
 MAX_SIGN_INS_OF_ADDRESS = 20
 _OF_ADDRESS = Queues(MAX_SIGN_INS_OF_ADDRESS, waiting=200, seconds=5.0)
 MAX_WEBHOOKS_OF_ADDRESS = 50
+# Requests of one account until they are answered, whatever the number of its sessions and tokens.
+_OF_SUBJECT = Queues(32, waiting=1000, seconds=30.0)
 MAX_LARGE_OF_TOKEN = 3
 MAX_SOCKETS_OF_ADDRESS = 1000
 
@@ -136,7 +139,8 @@ class Intake:
             )
             await body.begin()
             turn = await stack.enter_async_context(_turn(request))
-            await self.app(scope, body.receive, _Answer(scope, send, turn))
+            answer = _Answer(scope, send, turn, functools.partial(_count_answer, request, stack))
+            await self.app(scope, body.receive, answer)
         if body.refusal:
             raise body.refusal
 
@@ -161,6 +165,8 @@ async def _turn(request: Request) -> AsyncIterator[Callable[[], Awaitable[None]]
     """Wait for a request's turn; return a function that ends it early, when its response begins."""
     gate = _gate_of(request)
     async with contextlib.AsyncExitStack() as stack:
+        if request.subject and gate is None:
+            await stack.enter_async_context(_OF_SUBJECT.enter(request.subject))
         if gate is _SIGN_INS:
             await stack.enter_async_context(_OF_ADDRESS.enter(request.address))
         if gate is not None:
@@ -176,15 +182,33 @@ def _gate_of(request: Request) -> Gate | None:
     return _SIGN_INS if request.is_write else _STRANGERS
 
 
+def _count_answer(request: Request, stack: contextlib.AsyncExitStack, status: int) -> None:
+    """Count an open answer, such as a stream, for its account.
+
+    A token that is not valid any more has no such answer, so it takes nothing from its owner.
+    Raises: Busy.
+    """
+    if request.subject and status < 400 and request.path.startswith("/api/v1/"):
+        name = f"answers to {request.subject}"
+        stack.enter_context(_SHARES.one(name, settings.MAX_OPEN_REQUESTS))
+
+
 class _Answer:
     """Sends a response: delayed after a wrong guess; a stream holds no place while it lasts."""
 
-    def __init__(self, scope: Scope, send: Send, end_turn: Callable[[], Awaitable[None]]) -> None:
-        self._scope, self._send, self._end_turn = scope, send, end_turn
+    def __init__(
+        self,
+        scope: Scope,
+        send: Send,
+        end_turn: Callable[[], Awaitable[None]],
+        count: Callable[[int], None],
+    ) -> None:
+        self._scope, self._send, self._end_turn, self._count = scope, send, end_turn, count
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self._end_turn()
+            self._count(message["status"])
             if delay := min(self._scope.get(DELAY, 0.0), MAX_DELAY_SECONDS):
                 await asyncio.sleep(delay)
         await self._send(message)

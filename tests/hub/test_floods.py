@@ -16,15 +16,18 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection as database
 from django.http import HttpResponse
+from django.utils import timezone
 from drf_spectacular.generators import SchemaGenerator
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from hub.api import description
+from hub.api import description, server
+from hub.auth.sessions import issue
 from hub.base.concurrency import Busy, Queues
 from hub.http import head_timeout, request_limits
 from hub.http.database_release import release_database
 from hub.http.request_limits import is_own_origin
+from hub.models import Account, LoginSession
 from projects.api import webhooks
 
 KIB, MIB = 1024, 1024 * 1024
@@ -300,6 +303,59 @@ def test_one_token_opens_so_many_requests(web, client, settings):
         third = client.get(f"{web.url}/api/v1/applications", headers=bearer(web))
         assert (first.status_code, second.status_code, third.status_code) == (200, 200, 503)
         assert client.get(f"{web.url}/healthz").status_code == 200
+
+
+@pytest.fixture
+def session():
+    def begin(name="admin"):
+        account, _ = Account.objects.get_or_create(name=name, defaults={"capabilities": ["login"]})
+        return {"Authorization": f"Bearer {issue(account, timezone.now())}"}
+
+    return begin
+
+
+def test_one_account_opens_so_many_answers_whatever_its_sessions(web, client, settings, session):
+    settings.MAX_OPEN_REQUESTS = 2
+    url = f"{web.url}/api/v1/stream/applications"
+    ended = session()
+    LoginSession.objects.update(ended_at=timezone.now())
+    assert client.get(url, headers=ended).status_code == 401
+
+    with contextlib.ExitStack() as opened:
+        answers = [
+            opened.enter_context(client.stream("GET", url, headers=session(name))).status_code
+            for name in ("admin", "admin", "admin", "somebody else")
+        ]
+        assert answers == [200, 200, 503, 200]
+    assert client.get(f"{web.url}/healthz").status_code == 200
+
+
+def test_one_account_is_answered_so_many_requests_at_once(web, client, monkeypatch, session):
+    """Each session has its own share: with enough of them one account held all the others up."""
+    begun, go_on, get = threading.Event(), threading.Event(), server.Version.get
+
+    def slow(self, request):
+        if request.query_params.get("wait"):
+            begun.set()
+            go_on.wait(20)
+        return get(self, request)
+
+    monkeypatch.setattr(server.Version, "get", slow)
+    monkeypatch.setattr(request_limits, "_OF_SUBJECT", Queues(1, waiting=1, seconds=0.2))
+    url = f"{web.url}/api/version"
+    first, second, other = session(), session(), session("somebody else")
+    waiting = threading.Thread(
+        target=lambda: httpx.get(f"{url}?wait=1", headers=first, timeout=30), daemon=True
+    )
+    waiting.start()
+    assert begun.wait(20)
+
+    same, others = (client.get(url, headers=headers).status_code for headers in (second, other))
+    go_on.set()
+    waiting.join()
+
+    assert (same, others) == (503, 200)
+    assert client.get(url, headers=second).status_code == 200
 
 
 ORIGINS = [
