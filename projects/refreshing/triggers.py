@@ -208,6 +208,9 @@ def poll_remote(pk: int) -> None:
             git_remotes.poll(remote, url, git_remotes.polling_project(remote, url, projects))
         except (RetryLater, Stalled, Invalid) as error:
             log.info("repository not polled: %s", error, extra={"repository": remote.url})
+            now = timezone.now()
+            later = now + git_remotes.FAILURE_BACKOFF.delay(0)
+            GitRemote.objects.filter(pk=pk, due_at__lte=now).update(due_at=later)
             return
         jitter = settings.POLL_JITTER * random.random()
         GitRemote.objects.filter(pk=pk).update(

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _MAX_THREADS = 8
 _UNREADABLE = (
     "RepositoryUnreachable",
+    "TokenUnavailable",
     "AuthenticationFailed",
     "AuthenticationRequired",
     "RepositoryNotFound",

@@ -21,6 +21,8 @@ from projects.sources.credentials import authority_of, proxy_of, tls_of
 GITHUB = "https://api.github.com"
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/source.read_only"
 KEPT = timedelta(minutes=50)
+TOKEN_UNAVAILABLE = "TokenUnavailable"
+"""The reason for an endpoint that does not respond: says nothing about the repository."""
 _ASSERTION = timedelta(minutes=9)
 _SECONDS = 30.0
 _MOST_BYTES = 1024 * 1024
@@ -173,7 +175,7 @@ def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> 
             data = http.body(answer, _MOST_BYTES)
     except (http.HTTPError, TooMuch) as error:
         raise RetryLater(
-            "RepositoryUnreachable",
+            TOKEN_UNAVAILABLE,
             f"the token endpoint {host} does not respond: {type(error).__name__}",
             timedelta(seconds=20),
         ) from error

@@ -21,6 +21,7 @@ from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from projects.models import GitRemote
 from projects.sources import git
+from projects.sources.app_tokens import TOKEN_UNAVAILABLE
 from projects.sources.credentials import configured_for, credentials_for, reader_name
 
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
@@ -199,21 +200,24 @@ def polling_project(remote: GitRemote, url: str, projects: Sequence[str]) -> str
 
 
 def _failed(remote: GitRemote, who: str, error: Exception, now: datetime) -> None:
+    """Store why a poll failed: for all readers, or for these credentials only."""
     # Another project may have been accepted in the meantime.
     remote.refresh_from_db(fields=["readers"])
-    refused = getattr(error, "reason", "") in _REFUSED
-    if refused and any(w != who and _is_proved(remote, w, now) for w in remote.readers):
-        # Only these credentials are rejected: do not block the other projects.
-        until = now + _REFUSED_FOR
-        remote.due_at = max(remote.due_at, now + FAILURE_BACKOFF.delay(0))
+    reason = getattr(error, "reason", "")
+    refused = reason in _REFUSED
+    is_own = refused or reason == TOKEN_UNAVAILABLE or not _is_proved(remote, who, now)
+    if is_own and any(w != who and _is_proved(remote, w, now) for w in remote.readers):
+        # The server is fine for others: neither their refs nor their next poll are affected.
+        until, columns = now + _REFUSED_FOR, ["readers"]
     else:
         remote.failures += 1
         remote.error = str(error)
         until = remote.due_at = now + FAILURE_BACKOFF.delay(min(remote.failures, 5))
+        columns = ["failures", "error", "due_at", "readers"]
     if refused:
         entry = {"error": str(error), "until": until.isoformat()}
         remote.readers = _newest({**remote.readers, who: entry})
-    remote.save(update_fields=["failures", "error", "due_at", "readers"])
+    remote.save(update_fields=columns)
 
 
 def _is_of_others(remote: GitRemote, who: str) -> bool:

@@ -5,6 +5,8 @@ another.
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from django.utils import timezone
 from support.gitserver import GitServer
 from support.gitserver import Repository as GitRepository
@@ -17,6 +19,15 @@ from projects.sources import git_remotes
 from projects.sources.credentials import credentials_for
 from projects.sources.remote_inputs import git_files
 
+KEY = (
+    rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    .private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    .decode()
+)
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 AUTO = {"automated": {}}
 
@@ -182,6 +193,40 @@ def test_a_projects_own_proxy_says_nothing_to_others_and_proves_nothing(idle_hub
     assert b"theirs" in git_files(repo.url, planted, "theirs", None).blob("c.yaml")
     with pytest.raises((RetryLater, Stalled)):
         git_files(repo.url, planted, "mine", None)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({"username": "x", "password": "wrong"}, id="refused"),
+        pytest.param(
+            {"githubAppPrivateKey": KEY, "githubAppID": "1", "githubAppInstallationID": "1"},
+            id="no token",
+        ),
+        pytest.param(
+            {"tlsClientCertData": "none", "tlsClientCertKey": "none"}, id="no certificate"
+        ),
+    ],
+)
+def test_credentials_that_do_not_work_take_nothing_from_other_readers(idle_hub, repo, bad):
+    git_remotes.forget()
+    commit = repo.commit({"c.yaml": CONFIG})
+    repo.server.password = "canary"
+    mine = {"username": "git", "password": "canary"}
+    Repository.objects.create(url=repo.url, project="mine", credentials=mine)
+    base = {"githubAppEnterpriseBaseUrl": "http://127.0.0.1:9"}
+    Repository.objects.create(url=repo.url, project="theirs", credentials=bad, options=base)
+    git_remotes.current_refs(repo.url, "mine", force=True)
+    due = timezone.now()
+    GitRemote.objects.update(due_at=due)
+
+    for _ in range(3):
+        with pytest.raises((RetryLater, Stalled)):
+            git_remotes.current_refs(repo.url, "theirs", force=True)
+
+    row = GitRemote.objects.get()
+    assert (row.error, row.failures, row.due_at) == ("", 0, due)
+    assert git_remotes.current_refs(repo.url, "mine").refs["refs/heads/main"] == commit
 
 
 def test_an_application_follows_the_way_that_its_project_goes_now(idle_hub, repo, liar):
