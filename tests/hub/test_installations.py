@@ -11,7 +11,10 @@ from django.utils import timezone
 
 from appsets.models import ConfigMap, Secret
 from clusters.models import Cluster
-from hub.cli import configmaps, installation
+from hub.cli import configmaps
+from hub.cli.installation import exporter, importer
+from hub.cli.installation.report import Report
+from hub.cli.problem import Problem
 from hub.models import Grant, IdentityProvider, Role, change_setting
 from projects import diagnostics
 
@@ -40,7 +43,7 @@ class Direct:
     def _call(self, method, where, body=None):
         answer = self.hub.call(method, where, body, status=None)
         if isinstance(answer, dict) and "code" in answer and "error" in answer:
-            problem = installation.Problem(answer["message"])
+            problem = Problem(answer["message"])
             problem.status = {5: 404, 7: 403}.get(answer["code"], 400)
             raise problem
         return answer
@@ -78,13 +81,13 @@ def filled(hub):
 
 
 def exported(hub):
-    return [yaml.safe_load(json.dumps(d)) for d in installation.export(Direct(hub))]
+    return [yaml.safe_load(json.dumps(d)) for d in exporter.export(Direct(hub))]
 
 
 def imported(hub, documents):
-    writer = installation.Writer(Direct(hub), dry_run=False)
-    writer.take_all(documents)
-    return {line.what: (line.result, line.note) for line in writer.lines}
+    report = Report(Direct(hub), dry_run=False)
+    importer.take_all(report, documents)
+    return {line.what: (line.result, line.note) for line in report.lines}
 
 
 def test_an_export_holds_everything_and_no_secret(idle_hub):

@@ -100,20 +100,20 @@ def export(
     import sys
     from pathlib import Path
 
-    from hub.cli import installation
     from hub.cli.client import Client
+    from hub.cli.installation import exporter
     from hub.cli.output import as_yaml
 
-    documents = installation.export(Client.from_disk())
+    documents = exporter.export(Client.from_disk())
     text = "".join("---\n" + as_yaml(d) for d in documents)
     if output == "-":
         sys.stdout.write(text)
     else:
         Path(output).write_text(text, encoding="utf-8")
     kept = sum(d["kind"] == "Secret" for d in documents)
-    installation.warn(
+    sys.stderr.write(
         f"{len(documents)} objects; the credentials of {kept} clusters, repositories, "
-        "templates and generators, and the secrets of providers, are not among them"
+        "templates and generators, and the secrets of providers, are not among them\n"
     )
 
 
@@ -161,16 +161,18 @@ def import_(
     ] = False,
 ) -> None:
     """Import an Argo CD installation, and list what could not be imported."""
-    from hub.cli import files, installation
+    from hub.cli import files
     from hub.cli.client import Client
+    from hub.cli.installation import importer, objects
+    from hub.cli.installation.report import Report
 
     unsupported.refuse("--ignore-tracking", ignore_tracking, "an import marks nothing that runs")
     unsupported.refuse(
         "--override-on-conflict", override, "what the export says is written in any case"
     )
-    writer = installation.Writer(Client.from_disk(), dry_run=dry_run, stop_operation=stop_operation)
+    report = Report(Client.from_disk(), dry_run=dry_run, stop_operation=stop_operation)
     documents = files.manifests([source])
-    writer.take_all(installation.without_label(documents, skip) if skip else documents)
+    importer.take_all(report, importer.without_label(documents, skip) if skip else documents)
     if prune:
-        writer.prune(documents)
-    writer.report(verbose=verbose)
+        objects.prune(report, documents)
+    report.show(verbose=verbose)

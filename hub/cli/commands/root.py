@@ -283,13 +283,15 @@ def apply(
     ] = False,
 ) -> None:
     """Create or update Applications, AppProjects and ApplicationSets from manifests."""
-    from hub.cli import files, installation
+    from hub.cli import files
+    from hub.cli.installation import importer
+    from hub.cli.installation.report import Report
 
     hub = Client.from_disk()
-    done = installation.Writer(hub, dry_run=dry_run)
+    report = Report(hub, dry_run=dry_run)
     for document in files.manifests(file):
-        done.take(document)
-    done.report()
+        importer.take(report, document)
+    report.show()
 
 
 @app.command()

@@ -4,11 +4,12 @@ That is roles, grants, providers, notices and the data of generators.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from hub.cli.client import Client, path
+from hub.cli.installation.report import OMITTED, SECRET_TYPE, Report
 from hub.cli.problem import Problem
 
 NAME = "flotilla-cm"
@@ -17,24 +18,10 @@ GENERATOR = "flotilla.io/generator"
 """Labels the ConfigMaps of an export that generators use."""
 GENERATOR_SECRET = "generator"
 _SERVERS = "flotilla.io/servers"
-_TYPE = "argocd.argoproj.io/secret-type"
-_OMITTED = "flotilla.io/credentials"
 _ROLE = ("name", "description", "rules", "members")
 _GRANT = ("subject", "resource", "action", "object", "clusters", "reason", "ticket")
 _NOTICES = path("flotilla", "settings", "notices")
 _PROVIDER = ("id", "name", "type", "enabled", "config")
-
-
-class Report(Protocol):
-    """Writes objects and records the results; see `installation.Writer`."""
-
-    hub: Client
-
-    def write(self, what: str, before: Any, wanted: Any, call: Callable[[], Any]) -> None:
-        """Write when something differs."""
-
-    def line(self, what: str, result: str, note: str = "") -> None:
-        """Record a result."""
 
 
 def data_of(hub: Client) -> dict[str, str]:
@@ -102,8 +89,8 @@ def _secret(item: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {
         "name": item["name"],
         "namespace": item["namespace"],
-        "labels": {_TYPE: GENERATOR_SECRET},
-        "annotations": {_SERVERS: ",".join(item.get("servers") or []), _OMITTED: "omitted"},
+        "labels": {SECRET_TYPE: GENERATOR_SECRET},
+        "annotations": {_SERVERS: ",".join(item.get("servers") or []), OMITTED: "omitted"},
     }
     data = {"project": item.get("project") or ""}
     return {

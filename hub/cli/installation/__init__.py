@@ -1,0 +1,1 @@
+"""Export and import of whole installations, in Argo CD's form."""
