@@ -13,6 +13,7 @@ from appsets.api import watch_stream
 from appsets.pages import clusters as cluster_pages
 from appsets.pages import sets as set_pages
 from clusters.api import clusters
+from hub import installation
 from hub.api import access as access_api
 from hub.api import accounts as account_api
 from hub.api import audit as audit_api
@@ -264,6 +265,8 @@ urlpatterns = [
     path("api/v1/applicationsets/<str:name>/resource-tree", appsets.Tree.as_view()),
     path("api/v1/applicationsets/<str:name>/events", appsets.Events.as_view()),
     path("api/v1/flotilla/applicationsets/<str:name>/rollout", appsets.Rollout.as_view()),
+    path("api/v1/flotilla/secrets-export", installation.SecretsExport.as_view()),
+    path("api/v1/flotilla/secrets-import", installation.SecretsImport.as_view()),
     path("api/v1/flotilla/secrets", configuration.Secrets.as_view()),
     path("api/v1/flotilla/secrets/<str:name>", configuration.OneSecret.as_view()),
     path("api/v1/flotilla/configmaps", configuration.ConfigMaps.as_view()),

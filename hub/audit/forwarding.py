@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from hub.audit import chain
 from hub.audit.targets.registry import TARGETS
+from hub.audit.targets.webhook import revealed
 from hub.base.outbound import http
 from hub.engine.errors import Invalid
 from hub.models import AuditLink, Setting, change_setting, setting
@@ -43,6 +44,15 @@ def configure(wanted: dict[str, Any]) -> None:
 def _head() -> int:
     head = AuditLink.objects.order_by("-sequence").values_list("sequence", flat=True).first()
     return head or 0
+
+
+def webhook() -> dict[str, str] | None:
+    """Return the webhook with its secret in the clear, for an encrypted export; None without one.
+
+    Raises: UnreadableSecret.
+    """
+    config = setting(_CONFIG, {}).get("webhook")
+    return revealed(config) if config else None
 
 
 def shown() -> dict[str, Any]:

@@ -43,6 +43,8 @@ _CLASSES = {
     "grant": "access",
     "revoke-grant": "access",
     "grant-ended": "access",
+    "export-secrets": "access",
+    "import-secrets": "access",
 }
 _KINDS = {
     "role": "access",

@@ -30,6 +30,15 @@ def _shown(config: Config) -> dict[str, Any]:
     return {"url": config["url"], "signed": bool(config["secret"])}
 
 
+def revealed(config: Config) -> dict[str, str]:
+    """Return the URL, and the secret in the clear.
+
+    Raises: UnreadableSecret.
+    """
+    secret = unseal(bytes.fromhex(config["secret"])).decode() if config["secret"] else ""
+    return {"url": config["url"], "secret": secret}
+
+
 def send(target: Config, rows: list[dict[str, Any]]) -> None:
     """Send events in one request."""
     check_url(target["url"], "webhook.url")

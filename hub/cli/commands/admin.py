@@ -4,17 +4,59 @@ from typing import Annotated
 
 import typer
 
-from hub.cli import unsupported
-from hub.cli.commands import overrides
+from hub.cli.commands import generated, installation, overrides
 from hub.cli.problem import Problem
 
 app = typer.Typer(help="Files and whole installations.", no_args_is_help=True)
 settings_app = typer.Typer(help="Settings.", no_args_is_help=True)
 rbac_app = typer.Typer(help="Roles and policies.", no_args_is_help=True)
+applications_app = typer.Typer(help="Applications.", no_args_is_help=True, hidden=True)
 app.add_typer(settings_app, name="settings")
+app.add_typer(applications_app, name="app")
 settings_app.add_typer(rbac_app, name="rbac")
 settings_app.add_typer(overrides.app, name="resource-overrides")
 settings_app.command("validate")(overrides.validate)
+app.command("export")(installation.export)
+app.command("import")(installation.import_)
+app.add_typer(generated.clusters_app, name="cluster")
+app.add_typer(generated.projects_app, name="proj")
+app.add_typer(generated.repositories_app, name="repo")
+
+NOT_SERVED = {
+    "dashboard": "the hub's own pages are the dashboard: open its address",
+    "redis-initial-password": "the hub makes no password of Redis: HUB_REDIS_URL has it",
+    "notifications": "the hub sends no notifications yet",
+    "app generate-spec": "write the manifest, or flotilla app create and flotilla app get -o yaml",
+    "app diff-reconcile-results": "flotilla app diff compares what is there",
+    "app get-reconcile-results": "flotilla app list -o json has the results",
+    "cluster kubeconfig": "the hub gives credentials of clusters to nobody: "
+    "flotilla admin export --with-secrets keeps them, encrypted",
+    "cluster shards": "any watcher serves any cluster: flotilla admin cluster stats counts",
+    "proj generate-allow-list": "name the kinds: flotilla proj allow-namespace-resource",
+    "proj update-role-policy": "flotilla proj role add-policy, project by project",
+}
+"""Argo CD's commands of this group that the hub does not have, and what to use instead."""
+
+
+def _refuse(name: str, why: str) -> None:
+    def refused() -> None:
+        raise Problem(f"flotilla admin {name} is not served: {why}")
+
+    group, _, verb = name.rpartition(" ")
+    place = {"": app, "app": applications_app}.get(group) or {
+        "cluster": generated.clusters_app,
+        "proj": generated.projects_app,
+    }[group]
+    place.command(
+        verb,
+        help=f"Not served: {why}.",
+        hidden=True,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(refused)
+
+
+for _name, _why in NOT_SERVED.items():
+    _refuse(_name, _why)
 
 
 @rbac_app.command("can")
@@ -90,89 +132,3 @@ def initial_password(
             f"{path} is not there: the password was changed, "
             "or this is not the hub's data folder (--data)"
         ) from error
-
-
-@app.command("export")
-def export(
-    output: Annotated[str, typer.Option("--out", "-o", help="File; - for standard output.")] = "-",
-) -> None:
-    """Export everything that the hub keeps as manifests, in Argo CD's form, without credentials."""
-    import sys
-    from pathlib import Path
-
-    from hub.cli.client import Client
-    from hub.cli.installation import exporter
-    from hub.cli.output import as_yaml
-
-    documents = exporter.export(Client.from_disk())
-    text = "".join("---\n" + as_yaml(d) for d in documents)
-    if output == "-":
-        sys.stdout.write(text)
-    else:
-        Path(output).write_text(text, encoding="utf-8")
-    kept = sum(d["kind"] == "Secret" for d in documents)
-    sys.stderr.write(
-        f"{len(documents)} objects; the credentials of {kept} clusters, repositories, "
-        "templates and generators, and the secrets of providers, are not among them\n"
-    )
-
-
-@app.command("import")
-def import_(
-    source: Annotated[
-        str, typer.Argument(help="Export of Argo CD or of a hub: a file, or - for standard input.")
-    ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would change; store nothing.")
-    ] = False,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune",
-            help=(
-                "Remove applications, sets and projects that are not in the export from the hub; "
-                "their resources keep running."
-            ),
-        ),
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="Also list unchanged objects.")
-    ] = False,
-    skip: Annotated[
-        str,
-        typer.Option(
-            "--skip-resources-with-label", help="Leave out objects with this label, key=value."
-        ),
-    ] = "",
-    stop_operation: Annotated[
-        bool,
-        typer.Option(
-            "--stop-operation",
-            help="Terminate the running operation of each updated application.",
-        ),
-    ] = False,
-    ignore_tracking: Annotated[
-        bool,
-        typer.Option("--ignore-tracking", help="Refused: an import does not mark live resources."),
-    ] = False,
-    override: Annotated[
-        bool,
-        typer.Option("--override-on-conflict", help="Refused: the export always takes precedence."),
-    ] = False,
-) -> None:
-    """Import an Argo CD installation, and list what could not be imported."""
-    from hub.cli import files
-    from hub.cli.client import Client
-    from hub.cli.installation import importer, objects
-    from hub.cli.installation.report import Report
-
-    unsupported.refuse("--ignore-tracking", ignore_tracking, "an import marks nothing that runs")
-    unsupported.refuse(
-        "--override-on-conflict", override, "what the export says is written in any case"
-    )
-    report = Report(Client.from_disk(), dry_run=dry_run, stop_operation=stop_operation)
-    documents = files.manifests([source])
-    importer.take_all(report, importer.without_label(documents, skip) if skip else documents)
-    if prune:
-        objects.prune(report, documents)
-    report.show(verbose=verbose)

@@ -14,10 +14,10 @@ app = typer.Typer(help="Clusters of the hub.", no_args_is_help=True)
 _Which = Annotated[
     str, typer.Argument(metavar="SERVER|NAME", help="URL of the API server, or name.")
 ]
-_Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml, server or name.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml, server or name.")]
 
 
-_Refused = Annotated[
+Refused = Annotated[
     list[str] | None,
     typer.Option(
         "--exec-command",
@@ -31,59 +31,59 @@ _Refused = Annotated[
         help="Not served: the hub runs no programs.",
     ),
 ]
-_Proxies = Annotated[
+Proxies = Annotated[
     list[str] | None, typer.Option("--proxy-url", "--server-proxy-url", help="Not served.")
 ]
 
 
-_Context = Annotated[str, typer.Argument(help="Context of the kubeconfig.")]
-_Kubeconfig = Annotated[
+Context = Annotated[str, typer.Argument(help="Context of the kubeconfig.")]
+Kubeconfig = Annotated[
     str,
     typer.Option(
         "--kubeconfig",
         help="Path of the kubeconfig (default: KUBECONFIG, then ~/.kube/config).",
     ),
 ]
-_Name = Annotated[str, typer.Option("--name", help="Name in the hub (default: the context).")]
-_Label = Annotated[
+Name = Annotated[str, typer.Option("--name", help="Name in the hub (default: the context).")]
+Label = Annotated[
     list[str] | None, typer.Option("--label", help="Label as key=value; may be repeated.")
 ]
-_Namespace = Annotated[
+Namespace = Annotated[
     list[str] | None,
     typer.Option("--namespace", help="Manage only this namespace; may be repeated."),
 ]
-_SystemNamespace = Annotated[
+SystemNamespace = Annotated[
     str, typer.Option("--system-namespace", help="Namespace of the service account.")
 ]
-_ServiceAccount = Annotated[
+ServiceAccount = Annotated[
     str, typer.Option("--service-account", help="Name of the service account.")
 ]
 _Upsert = Annotated[
     bool, typer.Option("--upsert", help="Update a cluster that is already registered.")
 ]
-_Annotation = Annotated[
+Annotation = Annotated[
     list[str] | None,
     typer.Option("--annotation", help="Annotation as key=value; may be repeated."),
 ]
-_ClusterResources = Annotated[
+ClusterResources = Annotated[
     bool,
     typer.Option("--cluster-resources", help="With --namespace: also cluster-scoped kinds."),
 ]
-_Project = Annotated[str, typer.Option("--project", help="Project that the cluster belongs to.")]
+Project = Annotated[str, typer.Option("--project", help="Project that the cluster belongs to.")]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-_InCluster = Annotated[
+InCluster = Annotated[
     bool,
     typer.Option("--in-cluster", help="The hub's own cluster, by its internal address."),
 ]
-_ClusterEndpoint = Annotated[
+ClusterEndpoint = Annotated[
     str,
     typer.Option(
         "--cluster-endpoint",
         help="Source of the cluster's address: kubeconfig, kube-public or internal.",
     ),
 ]
-_Shard = Annotated[int, typer.Option("--shard", help="Refused: any watcher serves any cluster.")]
-_DisableCompression = Annotated[
+Shard = Annotated[int, typer.Option("--shard", help="Refused: any watcher serves any cluster.")]
+DisableCompression = Annotated[
     bool,
     typer.Option(
         "--disable-compression",
@@ -94,29 +94,29 @@ _DisableCompression = Annotated[
 
 @app.command("add")
 def cluster_add(
-    context: _Context,
-    kubeconfig: _Kubeconfig = "",
-    name: _Name = "",
-    label: _Label = None,
-    namespace: _Namespace = None,
-    system_namespace: _SystemNamespace = "kube-system",
-    service_account: _ServiceAccount = "flotilla-manager",
+    context: Context,
+    kubeconfig: Kubeconfig = "",
+    name: Name = "",
+    label: Label = None,
+    namespace: Namespace = None,
+    system_namespace: SystemNamespace = "kube-system",
+    service_account: ServiceAccount = "flotilla-manager",
     upsert: _Upsert = False,
-    annotation: _Annotation = None,
-    cluster_resources: _ClusterResources = False,
-    project: _Project = "",
+    annotation: Annotation = None,
+    cluster_resources: ClusterResources = False,
+    project: Project = "",
     yes: _Yes = False,
-    in_cluster: _InCluster = False,
-    cluster_endpoint: _ClusterEndpoint = "kubeconfig",
-    shard: _Shard = -1,
-    disable_compression: _DisableCompression = False,
-    programs: _Refused = None,
-    proxies: _Proxies = None,
+    in_cluster: InCluster = False,
+    cluster_endpoint: ClusterEndpoint = "kubeconfig",
+    shard: Shard = -1,
+    disable_compression: DisableCompression = False,
+    programs: Refused = None,
+    proxies: Proxies = None,
 ) -> None:
     """Register a cluster: create a service account, role and token in it for the hub."""
     from hub.cli import client, clusters
 
-    _refuse_unserved(shard, programs, proxies, disable_compression=disable_compression)
+    refuse_unserved(shard, programs, proxies, disable_compression=disable_compression)
     labels = clusters.parse_labels(label or [])
     if not yes:
         _confirm(context, service_account, namespace)
@@ -137,9 +137,13 @@ def cluster_add(
     typer.echo(f"Cluster '{body['server']}' added")
 
 
-def _refuse_unserved(
+def refuse_unserved(
     shard: int, programs: object, proxies: object, *, disable_compression: bool
 ) -> None:
+    """Refuse options of Argo CD that the hub has no use for.
+
+    Raises: Problem with the next step.
+    """
     unsupported.refuse("--shard", shard != -1, "any watcher serves any cluster")
     unsupported.refuse(
         "--disable-compression",
@@ -173,7 +177,7 @@ def _path(which: str, *more: str) -> str:
 
 
 @app.command("list")
-def list_(output: _Output = "wide") -> None:
+def list_(output: Output = "wide") -> None:
     """List the clusters of the hub."""
     rows = Client.from_disk().get(path("clusters"))["items"]
     if printed(rows, output, "server", "name"):
@@ -199,7 +203,7 @@ def _row(row: dict[str, Any]) -> list[str]:
 
 
 @app.command()
-def get(which: _Which, output: _Output = "yaml") -> None:
+def get(which: _Which, output: Output = "yaml") -> None:
     """Show a cluster."""
     row = Client.from_disk().get(_path(which))
     if not printed(row, output, "server", "name"):

@@ -103,29 +103,34 @@ def create(
     upsert: Annotated[bool, typer.Option("--upsert", help="Update an existing project.")] = False,
 ) -> None:
     """Create a project."""
+    kinds = kinds_of(allow_cluster, deny_cluster, allow_namespaced, deny_namespaced)
+    given = Given(
+        dest,
+        src,
+        description,
+        source_namespaces,
+        signature_keys,
+        orphaned,
+        orphaned_warn,
+        kinds,
+        accounts,
+    )
+    body = document(name, file, given)
+    Client.from_disk().post(path("projects"), {"project": body, "upsert": upsert})
+
+
+def document(name: str, file: str, given: Given) -> dict[str, Any]:
+    """Return the metadata and spec of a project, of a file and of flags.
+
+    Raises: Problem without a name.
+    """
     body = files.manifests([file])[0] if file else {"metadata": {}, "spec": {}}
     metadata = {**(body.get("metadata") or {}), **({"name": name} if name else {})}
     spec = dict(body.get("spec") or {})
-    kinds = kinds_of(allow_cluster, deny_cluster, allow_namespaced, deny_namespaced)
-    fields(
-        spec,
-        Given(
-            dest,
-            src,
-            description,
-            source_namespaces,
-            signature_keys,
-            orphaned,
-            orphaned_warn,
-            kinds,
-            accounts,
-        ),
-    )
+    fields(spec, given)
     if not metadata.get("name"):
         raise Problem("the project needs a name")
-    Client.from_disk().post(
-        path("projects"), {"project": {"metadata": metadata, "spec": spec}, "upsert": upsert}
-    )
+    return {"metadata": metadata, "spec": spec}
 
 
 @app.command("set")

@@ -93,11 +93,11 @@ Proxy = Annotated[str, typer.Option("--proxy", help="Proxy for this repository."
 NoProxy = Annotated[str, typer.Option("--no-proxy", help="Hosts without the proxy.")]
 
 
-_Url = Annotated[str, typer.Argument(metavar="REPOURL", help="URL.")]
-_Type = Annotated[str, typer.Option("--type", help="git, helm or oci.")]
-_Name = Annotated[str, typer.Option("--name", help="Name; Helm repositories need one.")]
-_Project = Annotated[str, typer.Option("--project", help="Project that the repository belongs to.")]
-_Insecure = Annotated[
+Url = Annotated[str, typer.Argument(metavar="REPOURL", help="URL.")]
+Type = Annotated[str, typer.Option("--type", help="git, helm or oci.")]
+Name = Annotated[str, typer.Option("--name", help="Name; Helm repositories need one.")]
+Project = Annotated[str, typer.Option("--project", help="Project that the repository belongs to.")]
+Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure-skip-server-verification",
@@ -105,8 +105,8 @@ _Insecure = Annotated[
         help="Do not verify the server's certificate or host key.",
     ),
 ]
-_EnableLfs = Annotated[bool, typer.Option("--enable-lfs", help="Fetch Git LFS files.")]
-_Depth = Annotated[int, typer.Option("--depth", help="Commits to fetch; 0 is all.")]
+EnableLfs = Annotated[bool, typer.Option("--enable-lfs", help="Fetch Git LFS files.")]
+Depth = Annotated[int, typer.Option("--depth", help="Commits to fetch; 0 is all.")]
 _Upsert = Annotated[bool, typer.Option("--upsert", help="Update a connected one.")]
 _Azure = Annotated[
     list[str] | None,
@@ -130,18 +130,18 @@ _CacheWarm = Annotated[
 
 @app.command()
 def add(
-    url: _Url,
-    type_: _Type = "git",
-    name: _Name = "",
-    project: _Project = "",
+    url: Url,
+    type_: Type = "git",
+    name: Name = "",
+    project: Project = "",
     username: User = "",
     password: Password = "",
     bearer_token: Bearer = "",
     ssh_private_key_path: SSHKey = "",
     tls_client_cert_path: TLSCert = "",
     tls_client_cert_key_path: TLSKey = "",
-    insecure: _Insecure = False,
-    enable_lfs: _EnableLfs = False,
+    insecure: Insecure = False,
+    enable_lfs: EnableLfs = False,
     enable_oci: OCI = False,
     insecure_oci_force_http: HTTP = False,
     github_app_id: AppID = 0,
@@ -152,7 +152,7 @@ def add(
     force_http_basic_auth: Basic = False,
     proxy: Proxy = "",
     no_proxy: NoProxy = "",
-    depth: _Depth = 0,
+    depth: Depth = 0,
     upsert: _Upsert = False,
     azure: _Azure = None,
     azure_identity: _AzureIdentity = False,

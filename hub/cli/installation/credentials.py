@@ -18,6 +18,7 @@ REPOSITORY_SWITCHES = (
     "enableOCI",
     "insecureOCIForceHttp",
     "forceHttpBasicAuth",
+    "passCredentials",
 )
 _NUMBERS = ("githubAppID", "githubAppInstallationID", "depth")
 
@@ -32,7 +33,7 @@ def take_secret(report: Report, document: Document, name: str) -> None:
     elif kind in ("repository", "repo-creds"):
         _repository(report, data, template=kind == "repo-creds", keep=keep)
     elif kind == own_objects.GENERATOR_SECRET:
-        own_objects.take_secret(report, document, name)
+        own_objects.take_secret(report, document, data)
     elif name == "argocd-secret":
         for key in data:
             note = "sessions and passwords of another server do not count here"

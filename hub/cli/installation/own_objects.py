@@ -1,10 +1,10 @@
 """Export and import of what the hub keeps beyond Argo CD's objects.
 
-That is roles, grants, providers, notices and the data of generators.
+That is roles, grants, providers, notices, the targets of the audit trail, the data of generators.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,13 @@ from hub.cli.installation.report import OMITTED, SECRET_TYPE, Report
 from hub.cli.problem import Problem
 
 NAME = "flotilla-cm"
-"""The ConfigMap of an export that holds roles, grants, providers and notices, each as JSON."""
+"""The ConfigMap of an export that holds roles, grants, providers and so on, each as JSON."""
 GENERATOR = "flotilla.io/generator"
 """Labels the ConfigMaps of an export that generators use."""
 GENERATOR_SECRET = "generator"
 _SERVERS = "flotilla.io/servers"
+_PROJECT = "flotilla.io/project"
+_FORWARD = "auditForward"
 _ROLE = ("name", "description", "rules", "members")
 _GRANT = ("subject", "resource", "action", "object", "clusters", "reason", "ticket")
 _NOTICES = path("flotilla", "settings", "notices")
@@ -33,6 +35,7 @@ def data_of(hub: Client) -> dict[str, str]:
         "providers": [
             {**_only(p, _PROVIDER), "hasSecret": bool(p.get("hasSecret"))} for p in _providers(hub)
         ],
+        _FORWARD: _forward(hub),
     }
     return {k: json.dumps(v, indent=2, sort_keys=True) for k, v in found.items() if v}
 
@@ -72,6 +75,14 @@ def _providers(hub: Client) -> list[dict[str, Any]]:
     return list(hub.get(path("flotilla", "sso", "providers")).get("items") or [])
 
 
+def _forward(hub: Client) -> list[dict[str, Any]]:
+    """Return the targets of the audit trail as a list of none or one."""
+    found = hub.get(path("flotilla", "audit", "forward"))
+    fields = {"syslog": ("address", "protocol"), "webhook": ("url", "signed")}
+    targets = {k: _only(found[k], names) for k, names in fields.items() if found.get(k)}
+    return [targets] if targets else []
+
+
 def _notices(hub: Client) -> list[Any]:
     return list(hub.get(_NOTICES)["value"] or [])
 
@@ -107,6 +118,7 @@ def take(report: Report, data: Mapping[str, Any]) -> None:
     Raises: Problem naming the key that cannot be read.
     """
     takers = {"roles": _take_role, "grants": _take_grant, "providers": _take_provider}
+    takers[_FORWARD] = _take_forward
     for key, text in data.items():
         value = _parsed(key, text)
         if key == "notices":
@@ -170,6 +182,25 @@ def _take_provider(report: Report, item: dict[str, Any]) -> None:
     )
 
 
+def _take_forward(report: Report, item: dict[str, Any]) -> None:
+    what, webhook = "forwarding of the audit trail", item.get("webhook") or {}
+    before = next(iter(_forward(report.hub)), None)
+    if before == item:
+        report.line(what, "unchanged")
+        return
+    if webhook.get("signed") and not webhook.get("secret"):
+        report.line(
+            what,
+            "kept back",
+            "its webhook's secret is not in the export: PUT /api/v1/flotilla/audit/forward",
+        )
+        return
+    wanted = {**item, **({"webhook": _only(webhook, ("url", "secret"))} if webhook else {})}
+    report.write(
+        what, before, wanted, partial(report.hub.put, path("flotilla", "audit", "forward"), wanted)
+    )
+
+
 def take_config_map(report: Report, document: Mapping[str, Any], name: str) -> None:
     """Import a ConfigMap of generators."""
     space = str(document["metadata"].get("namespace") or "argocd")
@@ -191,12 +222,24 @@ def take_config_map(report: Report, document: Mapping[str, Any], name: str) -> N
     )
 
 
-def take_secret(report: Report, document: Mapping[str, Any], name: str) -> None:
-    """Report whether the hub has a Secret of generators: an export holds no values."""
-    space = str(document["metadata"].get("namespace") or "argocd")
-    servers = (document["metadata"].get("annotations") or {}).get(_SERVERS) or "HOST"
-    known = {(s["namespace"], s["name"]) for s in _items(report.hub, "secrets")}
-    if (space, name) in known:
+def take_secret(report: Report, document: Mapping[str, Any], data: Mapping[str, str]) -> None:
+    """Import a Secret of generators; without values only report whether the hub has it."""
+    metadata = document["metadata"]
+    space, name = str(metadata.get("namespace") or "argocd"), str(metadata["name"])
+    annotations = metadata.get("annotations") or {}
+    servers = annotations.get(_SERVERS) or "HOST"
+    is_known = (space, name) in {(s["namespace"], s["name"]) for s in _items(report.hub, "secrets")}
+    if OMITTED not in annotations:
+        body = {"name": name, "namespace": space, "data": dict(data)}
+        body |= {"project": annotations.get(_PROJECT, ""), "servers": servers.split(",")}
+        # The hub does not return values, so they cannot be compared: they are written again.
+        report.write(
+            f"Secret {name}",
+            False if is_known else None,
+            True,
+            partial(report.hub.post, path("flotilla", "secrets"), body),
+        )
+    elif is_known:
         report.line(f"Secret {name}", "unchanged")
     else:
         report.line(
@@ -207,3 +250,35 @@ def take_secret(report: Report, document: Mapping[str, Any], name: str) -> None:
                 f"flotilla appset set-secret {space}/{name} --server {servers}"
             ),
         )
+
+
+def secret_with_values(document: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Secret of generators with its values, and the servers that may have them."""
+    annotations = {_SERVERS: ",".join(item["servers"]), _PROJECT: item["project"]}
+    return {
+        **document,
+        "metadata": {**document["metadata"], "annotations": annotations},
+        "stringData": item["data"],
+    }
+
+
+def with_secrets(document: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return `flotilla-cm` with the secrets of providers and of the audit trail's webhook."""
+    data = dict(document.get("data") or {})
+    configs = {i["id"]: i["config"] for i in items if i["kind"] == "provider"}
+    if data.get("providers"):
+        data["providers"] = json.dumps(
+            [
+                {**_only(p, _PROVIDER), "config": configs[p["id"]]} if p["id"] in configs else p
+                for p in _parsed("providers", data["providers"])
+            ]
+        )
+    webhook = next((i for i in items if i["kind"] == "webhook"), None)
+    if data.get(_FORWARD) and webhook:
+        data[_FORWARD] = json.dumps(
+            [
+                {**targets, "webhook": _only(webhook, ("url", "secret"))}
+                for targets in _parsed(_FORWARD, data[_FORWARD])
+            ]
+        )
+    return {**document, "data": data}
