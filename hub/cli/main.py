@@ -14,7 +14,7 @@ from types import ModuleType
 
 import typer
 
-from hub.cli import config
+from hub.cli import config, unsupported
 from hub.cli.problem import FAILED, Problem
 from hub.cli.secrets import take_secrets
 from hub.engine.errors import EngineError
@@ -44,19 +44,22 @@ _VALUED = {
     "--http-retry-max": "retries",
 }
 _SWITCHES = {"--insecure": "insecure", "--plaintext": "plaintext"}
-_IGNORED = ("--grpc-web",)
-_IGNORED_VALUED = (
-    "--loglevel",
-    "--logformat",
-    "--grpc-web-root-path",
-    "--kube-context",
-    "--controller-name",
-    "--redis-name",
-    "--redis-haproxy-name",
-    "--repo-server-name",
-    "--server-name",
-    "--redis-compress",
-)
+_NO_PARTS = "the hub is reached by its address, whatever its parts are called"
+_NOTED = {"--grpc-web": "the command speaks REST"}
+"""Switches of Argo CD's command that change nothing, and why."""
+_NOTED_VALUED = {
+    "--loglevel": "errors are one sentence, FLOTILLA_DEBUG=1 shows more",
+    "--logformat": "errors are one sentence on standard error",
+    "--grpc-web-root-path": "give the path with --server",
+    "--kube-context": "the hub's contexts are those of --argocd-context",
+    "--controller-name": _NO_PARTS,
+    "--redis-name": _NO_PARTS,
+    "--redis-haproxy-name": _NO_PARTS,
+    "--repo-server-name": _NO_PARTS,
+    "--server-name": _NO_PARTS,
+    "--redis-compress": _NO_PARTS,
+}
+"""Flags with a value that change nothing, and why."""
 _REFUSED = ("--core", "--port-forward", "--port-forward-namespace")
 _POSITIVE = (
     "--validate",
@@ -91,9 +94,11 @@ def take_flags(arguments: Sequence[str]) -> list[str]:
         name, equals, value = word.partition("=")
         if name in _REFUSED:
             raise Problem(f"{name} is not served: give --server with the hub's address")
-        if name in _IGNORED or (name in _SWITCHES and equals):
-            if name in _SWITCHES:
-                setattr(config.FLAGS, _SWITCHES[name], value.lower() != "false")
+        if name in _NOTED:
+            unsupported.note(name, value.lower() != "false", _NOTED[name])
+            continue
+        if name in _SWITCHES and equals:
+            setattr(config.FLAGS, _SWITCHES[name], value.lower() != "false")
             continue
         if name in _SWITCHES:
             setattr(config.FLAGS, _SWITCHES[name], True)
@@ -102,7 +107,7 @@ def take_flags(arguments: Sequence[str]) -> list[str]:
             left += _switched(name, on=value == "true")
             continue
         own = name == "--server" and tuple(left[:2]) == _OWN_SERVER
-        if own or not (name in _VALUED or name in _IGNORED_VALUED or name in ("--header", "-H")):
+        if own or not (name in _VALUED or name in _NOTED_VALUED or name in ("--header", "-H")):
             left.append(word)
             continue
         if not equals:
@@ -126,6 +131,8 @@ def _switched(name: str, *, on: bool) -> list[str]:
 def _remember(name: str, value: str) -> None:
     if name in _VALUED:
         setattr(config.FLAGS, _VALUED[name], value)
+    elif name in _NOTED_VALUED:
+        unsupported.note(name, value, _NOTED_VALUED[name])
     elif name in ("--header", "-H"):
         header, colon, text = value.partition(":")
         if not colon:

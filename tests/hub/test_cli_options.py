@@ -5,18 +5,14 @@ sentence.
 import ast
 import inspect
 import textwrap
-from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-import hub.cli
-from hub.cli import appspec, projectspec, unsupported
+from hub.cli import appspec, main, projectspec, unsupported
 from hub.cli.main import build
 from hub.cli.problem import Problem
-
-SOURCES = [p.read_text() for p in Path(hub.cli.__file__).parent.rglob("*.py")]
 
 
 def commands(app, path=()):
@@ -53,16 +49,49 @@ def test_every_option_of_a_command_is_used_by_its_function(name):
         for t in n.targets
         if isinstance(t, ast.Name)
     }
-    by_name = "locals" in loaded
+    by_name = read_of_locals(COMMANDS[name], tree)
 
     for option in options:
         assert option not in dropped, f"{name}: {option} is thrown away"
-        if option not in loaded and by_name:
-            # It is read by its name where all are handed on.
-            read = sum(s.count(f'"{option}"') + s.count(f"'{option}'") for s in SOURCES)
-            assert read, f"{name}: nobody reads {option}"
-        else:
-            assert option in loaded, f"{name}: {option} is accepted and ignored"
+        read = option in loaded or option in by_name
+        assert read, f"{name}: {option} is accepted and ignored"
+
+
+def read_of_locals(callback, tree):
+    """Return the names that are read by the functions to which a command hands `locals()`."""
+    found = set()
+    for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+        if any(isinstance(a, ast.Call) and ast.unparse(a) == "locals()" for a in call.args):
+            reader = eval(ast.unparse(call.func), callback.__globals__)
+            body = ast.parse(textwrap.dedent(inspect.getsource(reader)))
+            found |= {
+                n.slice.value
+                for n in ast.walk(body)
+                if isinstance(n, ast.Subscript) and isinstance(n.slice, ast.Constant)
+            }
+    return found
+
+
+FROM_TABLES = [
+    n for n, c in COMMANDS.items() if c.__name__ == "run" and "call" in c.__code__.co_freevars
+]
+TABLES = {f.key for f in (*appspec.FLAGS, *appspec.UNSET)}
+
+
+def test_commands_whose_flags_come_from_tables_are_found():
+    assert FROM_TABLES == ["app create", "app set", "app unset", "app add-source"]
+
+
+@pytest.mark.parametrize("name", FROM_TABLES)
+def test_every_option_of_a_table_reaches_its_function_or_the_spec(name):
+    call = inspect.getclosurevars(COMMANDS[name]).nonlocals["call"]
+    options, tree = own_options(call)
+    loaded = {
+        n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
+    }
+
+    for option in inspect.signature(COMMANDS[name]).parameters:
+        assert option in (loaded if option in options else TABLES), f"{name}: nobody reads {option}"
 
 
 def flags(given):
@@ -100,10 +129,40 @@ def test_every_flag_of_a_spec_changes_the_spec_or_says_that_it_does_not(flag, ca
     assert (repr(spec) != before) != ("changes nothing" in said)
 
 
+@pytest.mark.parametrize("flag", flags(appspec.UNSET))
+def test_every_flag_that_unsets_takes_something_out(flag):
+    image = flag.special == "image"
+    there = [{"name": "x"}] if flag.special == "by_name" else ["x"] if flag.many else "x"
+    *steps, field = flag.to.lstrip(".").split(".") if flag.to else ["helm", "values"]
+    place = {field: there}
+    for step in reversed(steps):
+        place = {step: place}
+    spec = {"source": {"repoURL": "u", **place}}
+    before = repr(spec)
+
+    after = appspec.unset(spec, {flag.key: ["x:2" if image else "x"] if flag.many else True})
+
+    assert repr(after) != before
+
+
+@pytest.mark.parametrize("flag", [*main._NOTED, *main._NOTED_VALUED])
+def test_a_global_flag_that_changes_nothing_says_so(flag, capsys):
+    words = [flag] if flag in main._NOTED else [flag, "x"]
+
+    assert main.take_flags(["app", "list", *words]) == ["app", "list"]
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"flotilla: {flag} changes nothing: ")
+    assert said.count("\n") == 1
+
+
 REFUSED = {
     "admin import x --ignore-tracking": "--ignore-tracking is not served",
     "admin import x --override-on-conflict": "--override-on-conflict is not served",
     "repo add u --webhook-manifest-cache-warm-disabled": "is not served",
+    "cluster add c --exec-command aws": "leave --exec-command",
+    "cluster add c --aws-role-arn x": "leave --exec-command and --aws-",
+    "cluster add c --proxy-url x": "leave --proxy-url",
     "cluster add c --shard 1": "--shard is not served",
     "cluster add c --disable-compression": "--disable-compression is not served",
     "app diff web --server-side-generate": "--server-side-generate goes with --local",
