@@ -507,10 +507,10 @@ def _with_setting(error: Exception, setting: str) -> object:
 def refusal(status: int, data: bytes) -> Refused:
     """Return the error of an error response, truncated and without credentials."""
     try:
-        answer = orjson.loads(data)
+        answer = parse(data)
         reason, message = str(answer.get("reason") or ""), str(answer.get("message") or "")
         causes = _causes(answer.get("details"))
-    except (orjson.JSONDecodeError, AttributeError):
+    except (TooMuch, orjson.JSONDecodeError, AttributeError):
         reason, message, causes = "", data[:200].decode(errors="replace"), []
     message = redact_text(_without_values(message, causes) or f"HTTP status {status}")
     return Refused(status, reason, message[:1000], causes)

@@ -210,6 +210,15 @@ def test_odd_discovery(connection, server, said):
         assert connection.kinds(fresh=True) == []
 
 
+@pytest.mark.parametrize("field", ["reason", "message"])
+def test_an_error_that_is_nested_deeply_is_an_error_of_the_cluster(connection, server, field):
+    deep = b'{"%s": %s%s}' % (field.encode(), b"[" * 1000, b"]" * 1000)
+    server.answer = lambda path: http(deep, 500)
+
+    with pytest.raises(Refused):
+        connection.request("GET", "/api/v1/namespaces/n/pods/p")
+
+
 def test_log_lines_are_cut_and_end(connection, server):
     long = b"x" * 2_000_000
     server.answer = lambda path: http(long + b"\nshort\n", Content_Type="text/plain")
