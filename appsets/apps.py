@@ -4,12 +4,12 @@ from django.apps import AppConfig
 
 
 class AppsetsConfig(AppConfig):
-    """Many applications from one."""
+    """Application sets, which generate applications."""
 
     name = "appsets"
 
     def ready(self) -> None:
-        """Have application sets applied to the hub by an app of apps."""
+        """Let an app of apps apply application sets to the hub."""
         from appsets.in_cluster import SERVED
         from appsets.metrics import register
         from appsets.models import ApplicationSet

@@ -18,7 +18,9 @@ class ApplicationSet(Lockable):
     namespace = models.CharField(max_length=253, default="argocd")
     name = models.CharField(max_length=253)
     uid = models.UUIDField(default=uuid.uuid4)
-    project = models.CharField(max_length=253, db_index=True, help_text="Of the template.")
+    project = models.CharField(
+        max_length=253, db_index=True, help_text="The project of the template."
+    )
     spec = DocumentField(default=dict)
     labels = DocumentField(default=dict)
     annotations = DocumentField(default=dict)
@@ -45,7 +47,7 @@ class ApplicationSet(Lockable):
     rollout = DocumentField(default=dict, help_text="Requests of users for the rollout.")
     rollout_state = DocumentField(
         default=dict,
-        help_text="Targets, since when steps are done, and what the rollout waits for.",
+        help_text="The targets, when steps were completed, and what the rollout waits for.",
     )
     rollout_due_at = models.DateTimeField(null=True, db_index=True)
 
@@ -75,7 +77,7 @@ class Secret(models.Model):
     )
     servers = DocumentField(
         default=list,
-        help_text="Servers that it may be sent to, such as https://api.github.com.",
+        help_text="The servers that it may be sent to, such as https://api.github.com.",
     )
     data = SealedJSONField()
     created_at = models.DateTimeField(default=timezone.now)
@@ -131,7 +133,7 @@ class HostBudget(models.Model):
     tokens = models.FloatField(default=0)
     filled_at = models.DateTimeField(default=timezone.now)
     blocked_until = models.DateTimeField(
-        null=True, help_text="The server asked for a pause until then."
+        null=True, help_text="No requests before this time, as the server asked."
     )
 
     def __str__(self) -> str:
@@ -144,7 +146,7 @@ class GeneratorAnswer(models.Model):
     key = models.CharField(max_length=64, unique=True, help_text="Digest of generator and project.")
     params = DocumentField(default=list)
     at = models.DateTimeField(default=timezone.now, db_index=True)
-    error = models.TextField(blank=True, help_text="Why there is no newer one.")
+    error = models.TextField(blank=True, help_text="Why the last request failed.")
     failed_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:

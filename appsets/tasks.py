@@ -14,7 +14,7 @@ from appsets.generators.spec_queries import blocks, may_change_with_cluster, use
 from appsets.models import ApplicationSet, GeneratorAnswer, HostAnswer, SetEvent
 from appsets.operations.reconcile import reconcile
 from appsets.operations.rollouts import roll
-from appsets.operations.sets import make_due, refresh
+from appsets.operations.sets import mark_sets_due, refresh
 from appsets.scm import listing
 from appsets.scm.host import forget_spenders
 from hub.engine.repository_identity import repository_identity
@@ -76,13 +76,13 @@ def clusters_changed(before: str = "", after: str = "") -> None:
     """
     was, now = (orjson.loads(text) if text else None for text in (before, after))
     rows = ApplicationSet.objects.only("pk", "spec")
-    make_due([r.pk for r in rows if may_change_with_cluster(r.spec, was, now)])
+    mark_sets_due([r.pk for r in rows if may_change_with_cluster(r.spec, was, now)])
 
 
 @shared_task(name=TaskName.APPSETS_CHILD_CHANGED, acks_late=True)
 def child_changed(namespace: str, name: str) -> None:
     """Reconcile the set of an application that was changed by someone else or deleted."""
-    make_due(
+    mark_sets_due(
         list(
             ApplicationSet.objects.filter(namespace=namespace, name=name).values_list(
                 "pk", flat=True
@@ -134,7 +134,7 @@ def pushed(urls: Sequence[str]) -> None:
     Shapes: URLs as `repository_identity` returns them.
     """
     rows = list(ApplicationSet.objects.only("pk", "spec"))
-    make_due([r.pk for r in rows if set(urls) & _read_by(r)])
+    mark_sets_due([r.pk for r in rows if set(urls) & _read_by(r)])
     refresh([r.pk for r in rows if uses(r.spec, "plugin")])
 
 
@@ -145,7 +145,7 @@ def refs_moved(url: str, names: Sequence[str]) -> None:
     Shapes: a normalized URL without scheme and user; full names of refs.
     """
     rows = ApplicationSet.objects.only("pk", "spec")
-    make_due([r.pk for r in rows if any(_is_moved(b, url, names) for b in _git_blocks(r))])
+    mark_sets_due([r.pk for r in rows if any(_is_moved(b, url, names) for b in _git_blocks(r))])
 
 
 def _is_moved(block: Mapping[str, Any], url: str, names: Sequence[str]) -> bool:
@@ -157,7 +157,7 @@ def _is_moved(block: Mapping[str, Any], url: str, names: Sequence[str]) -> bool:
 def artifact_moved(place: str) -> None:
     """Reconcile the sets whose generators read an artifact that moved."""
     rows = ApplicationSet.objects.only("pk", "spec")
-    make_due([r.pk for r in rows if any(_reads(b, place) for b in blocks(r.spec, "oci"))])
+    mark_sets_due([r.pk for r in rows if any(_reads(b, place) for b in blocks(r.spec, "oci"))])
 
 
 def _reads(block: Mapping[str, Any], place: str) -> bool:
@@ -176,7 +176,7 @@ def published(place: str, tag: str) -> None:
         for r in rows
         for b in blocks(r.spec, "oci")
     )
-    make_due(sorted({pk for pk, source in sources if wants_tag(source, place, tag)}))
+    mark_sets_due(sorted({pk for pk, source in sources if wants_tag(source, place, tag)}))
 
 
 def _read_by(row: ApplicationSet) -> set[str]:

@@ -21,9 +21,9 @@ from hub.engine.inferred_owners import (
 )
 
 CHILDREN = set(PARENTS.values())
-MOST_BYTES = 256 * 1024
-"""Of a StatefulSet that is read for its templates."""
-# What identifies both parent and child: the namespace, the parent's kind and a word.
+MAX_BYTES = 256 * 1024
+"""The maximum size of a StatefulSet that is read for its templates."""
+# The link between parent and child: the namespace, the parent's kind and a name.
 _Tie = tuple[str, tuple[str, str], str]
 
 
@@ -73,7 +73,7 @@ def _rows(
     cluster_id: int, kinds: Iterable[tuple[str, str]], places: Collection[str]
 ) -> list[LiveResource]:
     found = LiveResource.objects.filter(cluster_id=cluster_id, namespace__in=places).defer("shown")
-    # For all others only the names are read.
+    # For all other kinds only the names are read.
     return [
         row
         for group, kind in kinds
@@ -95,7 +95,7 @@ def _ties(parents: Iterable[LiveResource]) -> dict[_Tie, LiveResource]:
 
 def _stems(parent: LiveResource) -> list[str]:
     reader = zlib.decompressobj()
-    text = reader.decompress(bytes(parent.body or b""), MOST_BYTES)
+    text = reader.decompress(bytes(parent.body or b""), MAX_BYTES)
     if not reader.eof:
         return []
     try:

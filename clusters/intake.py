@@ -27,8 +27,8 @@ class Pace:
         Units: `size` in bytes.
         """
         now = time.monotonic()
-        most = self._rate * _BURST_SECONDS
-        self._left = min(most, self._left + (now - self._at) * self._rate) - (1 + size / 4096)
+        maximum = self._rate * _BURST_SECONDS
+        self._left = min(maximum, self._left + (now - self._at) * self._rate) - (1 + size / 4096)
         self._at = now
         if self._left < 0:
             await asyncio.sleep(-self._left / self._rate)
@@ -52,9 +52,13 @@ def _complaints(metadata: Manifest) -> Iterator[str]:
         yield "an object has an invalid name"
     if metadata.get("namespace") and not is_name(metadata["namespace"]):
         yield "an object has an invalid namespace"
-    for field, most in (("uid", _UID), ("resourceVersion", _VERSION), ("creationTimestamp", _TIME)):
+    for field, maximum in (
+        ("uid", _UID),
+        ("resourceVersion", _VERSION),
+        ("creationTimestamp", _TIME),
+    ):
         value = metadata.get(field)
-        if value is not None and not _is_text(value, most):
+        if value is not None and not _is_text(value, maximum):
             yield f"an object has a metadata.{field} that is not a short string"
     if not _is_text(metadata.get("deletionTimestamp") or "", _TIME):
         yield "an object has a metadata.deletionTimestamp that is not a short string"
@@ -79,8 +83,8 @@ def is_name(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= NAME and is_segment(value)
 
 
-def _is_text(value: Any, most: int) -> bool:
-    return isinstance(value, str) and len(value) <= most and "\0" not in value
+def _is_text(value: Any, maximum: int) -> bool:
+    return isinstance(value, str) and len(value) <= maximum and "\0" not in value
 
 
 def _is_text_map(value: Any) -> bool:
@@ -93,4 +97,4 @@ def _is_list_of_maps(value: Any) -> bool:
 
 def _is_owner(owner: Manifest) -> bool:
     fields = (("apiVersion", NAME * 2), ("kind", NAME), ("name", NAME), ("uid", _UID))
-    return all(_is_text(owner.get(field, ""), most) for field, most in fields)
+    return all(_is_text(owner.get(field, ""), maximum) for field, maximum in fields)

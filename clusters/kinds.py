@@ -15,9 +15,9 @@ class Cause(NamedTuple):
 
     field: str
     reason: str
-    """Such as FieldValueInvalid."""
+    """The reason, such as FieldValueInvalid."""
     message: str
-    """Without the value of the field when that is long."""
+    """The message, without the value of the field when that is long."""
 
 
 class Refused(Exception):
@@ -43,7 +43,7 @@ def path_segment(text: str) -> str:
         raise Refused(
             422,
             "Invalid",
-            f"{text[:80]!r} is no name: it must be one part of a path, without / and %",
+            f"{text[:80]!r} is not a valid name: it must be one part of a path, without / and %",
         )
     return quote(text, safe=":")
 

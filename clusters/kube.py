@@ -45,14 +45,14 @@ _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
 )
 _FIELDS_WITHOUT_SECRETS = ("type", "immutable", "metadata.name", "metadata.namespace")
-_MOST_STREAMS = 64
+_MAX_STREAMS = 64
 """Logs of a cluster that are read at the same time."""
 REQUEST_SECONDS = 60.0
 """Limit for a whole response."""
 DISCOVERY_SECONDS = 120.0
 _ERROR_BYTES = 64 * 1024
 _LONG_MESSAGE, _LONG_CAUSE = 600, 200
-"""Characters beyond which an error names the fields without their values."""
+"""The length from which a message names the fields without their values."""
 
 
 Reload = Callable[[], tuple[str, dict[str, Any]] | None]
@@ -117,7 +117,7 @@ class Connection:
                 }
         self._pool = pools.pool(maxsize=settings.KUBE_PARALLELISM, **extra)
         # Streams last for hours: they must not take the connections of other requests.
-        self._streams = pools.pool(maxsize=_MOST_STREAMS, **extra)
+        self._streams = pools.pool(maxsize=_MAX_STREAMS, **extra)
         self._limiter = Limiter(settings.KUBE_QPS)
         self._kinds: dict[tuple[str, str], list[Kind]] = {}
         self._discovered_at = 0.0
@@ -134,16 +134,16 @@ class Connection:
         content_type: str = "application/json",
         query: Mapping[str, Any] | None = None,
         accept: str = "",
-        most: int = 0,
+        maximum: int = 0,
     ) -> Any:
         """Return the parsed response.
 
-        Units: `most` bytes; 0 stands for the limit of every response (HUB_CLUSTER_ANSWER_BYTES).
+        Units: `maximum` bytes; 0 stands for the limit of every response (HUB_CLUSTER_ANSWER_BYTES).
         Raises: Refused for an error status, Unreachable without a usable response.
         """
         if method != "GET":
             idempotency.before_change()
-        sent = (method, path, body, content_type, query, accept, most)
+        sent = (method, path, body, content_type, query, accept, maximum)
         status, data = self._answer(*sent)
         if status == 401 and self.renew():
             status, data = self._answer(*sent)
@@ -179,16 +179,16 @@ class Connection:
         content_type: str,
         query: Mapping[str, Any] | None,
         accept: str,
-        most: int,
+        maximum: int,
     ) -> tuple[int, bytes]:
-        setting = "HUB_CLUSTER_OBJECT_BYTES" if most else "HUB_CLUSTER_ANSWER_BYTES"
-        most = most or settings.CLUSTER_ANSWER_BYTES
-        allowance = pools.Allowance(most, REQUEST_SECONDS)
+        setting = "HUB_CLUSTER_OBJECT_BYTES" if maximum else "HUB_CLUSTER_ANSWER_BYTES"
+        maximum = maximum or settings.CLUSTER_ANSWER_BYTES
+        allowance = pools.Allowance(maximum, REQUEST_SECONDS)
         response = self._send(allowance, method, path, body, content_type, query, accept)
         try:
             if response.status >= 400:
                 return response.status, _beginning(response)
-            return response.status, pools.read(response, most)
+            return response.status, pools.read(response, maximum)
         except (TooMuch, pools.HTTPError, OSError) as error:
             raise unreachable(self.name, _with_setting(error, setting)) from error
 
@@ -258,7 +258,7 @@ class Connection:
     def renew(self) -> bool:
         """Reload credentials that rotate on their own, those of the hub's own pod.
 
-        Returns whether they had changed.
+        Return whether they had changed.
         """
         if self._reload is None:
             return False
@@ -371,7 +371,7 @@ class Connection:
         """Return a resource, None when it does not exist."""
         path = kind.resource_path(namespace, name)
         try:
-            found = self.request("GET", path, most=settings.CLUSTER_OBJECT_BYTES)
+            found = self.request("GET", path, maximum=settings.CLUSTER_OBJECT_BYTES)
         except Refused as refused:
             if refused.status == 404:
                 return None
@@ -460,7 +460,7 @@ class Connection:
         uid: str = "",
         force: bool = False,
     ) -> None:
-        """Delete a resource. One that does not exist, or has another uid by now, is no error."""
+        """Delete a resource. It is not an error if it does not exist, or has another uid by now."""
         body: dict[str, Any] = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",

@@ -71,13 +71,13 @@ class Seen:
     is_whole: bool
     """False when only metadata was sent."""
     fetched: int = 0
-    """Room that it takes beside the page or event that named it, as `room_of` counts."""
+    """Memory that it needs in addition to the page or event that named it, see `room_of`."""
 
 
 def fetched(manifest: Manifest, found: Manifest | None, cluster: str) -> Seen:
     """Return a cluster's response for a full resource of which only metadata was listed.
 
-    Raises: RetryLater when it is another resource by now.
+    Raises: RetryLater when another resource has the name by now.
     """
     if found is None or complaint(found):
         return Seen(manifest, is_whole=False)
@@ -113,7 +113,7 @@ class Batch:
     gone: set[str] = field(default_factory=set)
     first_at: float = 0.0
     size: int = 0
-    """Room that the events take, roughly."""
+    """The approximate memory of the events."""
 
     @property
     def is_full(self) -> bool:
@@ -177,8 +177,8 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
         for reference in metadata.get("ownerReferences") or []
     ]
     managed = bool(owner.instance) and not owners
-    # A resource that an application manages is its own, whatever its annotations about accounts
-    # say.
+    # A resource that an application manages has no inferred owner, whatever its annotations about
+    # accounts say.
     said = None if owners or owner.instance else inferred_owners.owner_of(manifest)
     owners += [said] if said else []
     row = LiveResource(
@@ -252,7 +252,7 @@ def digest_of(manifest: Manifest) -> str:
 
 
 class LeaseLost(Exception):
-    """Another watcher has the cluster's lease: what this one saw may be older."""
+    """Another watcher has the cluster's lease, so this one's data may be older."""
 
 
 def record(
@@ -267,13 +267,13 @@ def record(
     """Write seen and deleted resources, enqueue their applications, and return the changed rows.
 
     Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one. A
-        list replaces another reading of the same version: the schema of its kind has changed.
-        `holder` is the watcher that saw it.
+        list replaces a stored resource of the same version, since the schema of its kind may have
+        changed. `holder` is the watcher that saw it.
     Raises: LeaseLost when that watcher has lost the lease; nothing is written.
     """
     marks = tracking()
     rows = {row.key: row for row in (row_of(cluster_id, s, marks) for s in seen)}
-    gone_keys = set(gone)
+    deleted_keys = set(gone)
     with transaction.atomic():
         # A watch event and the response to an apply may carry two versions of one resource at the
         # same moment: reading and writing under the cluster's lock keeps the older from overwriting
@@ -286,13 +286,13 @@ def record(
         # A watcher that was paused continues with old events, and only then checks its leases.
         if holder and holders != [holder]:
             raise LeaseLost
-        before = _before(cluster_id, [*rows, *gone_keys])
+        before = _before(cluster_id, [*rows, *deleted_keys])
         fresh = {
             k: row
             for k, row in rows.items()
             if k not in before or _is_newer(row, before[k], is_list=is_list)
         }
-        gone_keys -= set(fresh)
+        deleted_keys -= set(fresh)
         infer(cluster_id, fresh)
         if fresh:
             LiveResource.objects.bulk_create(
@@ -301,12 +301,12 @@ def record(
                 unique_fields=["cluster", "key"],
                 update_fields=_COLUMNS,
             )
-        for chunk in _chunks(sorted(gone_keys)):
+        for chunk in _chunks(sorted(deleted_keys)):
             LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk).delete()
-        adopt(cluster_id, fresh.values(), gone_keys)
+        adopt(cluster_id, fresh.values(), deleted_keys)
         if not quiet:
-            _wake(cluster_id, fresh, before, gone_keys)
-    return len(fresh) + len(gone_keys)
+            _wake(cluster_id, fresh, before, deleted_keys)
+    return len(fresh) + len(deleted_keys)
 
 
 def _before(cluster_id: int, keys: list[str]) -> dict[str, _Before]:
@@ -335,13 +335,13 @@ def _chunks(keys: list[str], size: int = 500) -> Iterable[list[str]]:
 
 def _is_newer(row: LiveResource, before: _Before, *, is_list: bool) -> bool:
     if row.uid != before.uid:
-        # Another resource with the same name: the younger one wins.
+        # Another resource with the same name: the newer one wins.
         return not _older(row.resource_version, before.resource_version)
     if row.resource_version == before.resource_version:
         # When a definition loses a field, or gains a default, the server shows the same stored
         # version of a resource differently.
         if is_list and row.is_self != before.is_self and (row.digest or not before.digest):
-            # A release that reads marks in another way meets rows of the one before.
+            # An earlier release may have stored the row, and read tracking marks in another way.
             return True
         return bool(row.digest) and row.digest != before.digest and (is_list or not before.digest)
     return not _older(row.resource_version, before.resource_version)
@@ -452,7 +452,7 @@ def managed_kinds(cluster_id: int) -> set[tuple[str, str]]:
     return set(query.distinct())
 
 
-def keep_body(row: LiveResource, manifest: Manifest) -> None:
+def store_manifest(row: LiveResource, manifest: Manifest) -> None:
     """Store the full manifest of a resource that an application wants but has not marked yet.
 
     It is kept until the resource changes.

@@ -27,18 +27,18 @@ def _is_kind(entry: Any) -> bool:
 
 
 class Cluster(Lockable):
-    """A cluster that applications are deployed to."""
+    """A destination of applications."""
 
     server = models.CharField(max_length=500, unique=True, help_text="URL of the API server.")
-    name = models.CharField(max_length=253, db_index=True, help_text="Name that people use.")
+    name = models.CharField(max_length=253, db_index=True, help_text="The display name.")
     config = SealedJSONField(help_text="Credentials and TLS settings, as Argo CD's cluster config.")
     labels = DocumentField(default=dict, blank=True)
     annotations = DocumentField(default=dict, blank=True)
     namespaces = DocumentField(
-        default=list, blank=True, help_text="Only these namespaces, all when empty."
+        default=list, blank=True, help_text="The watched namespaces; empty for all."
     )
     cluster_resources = models.BooleanField(
-        default=False, help_text="With namespaces: also cluster-scoped kinds."
+        default=False, help_text="Whether to watch cluster-scoped kinds too, with namespaces."
     )
     project = models.CharField(max_length=253, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -57,12 +57,12 @@ class Cluster(Lockable):
         default=list,
         entries=_is_kind,
         blank=True,
-        help_text="What discovery found.",
+        help_text="The kinds that the cluster serves, as of the last discovery.",
     )
     """Every version of every kind that the cluster serves."""
     resource_count = models.PositiveIntegerField(default=0)
     last_event_at = models.DateTimeField(null=True)
-    synced_at = models.DateTimeField(null=True, help_text="When the live store last was complete.")
+    synced_at = models.DateTimeField(null=True, help_text="When the live store was last complete.")
     is_synced = models.BooleanField(default=False, help_text="Whether the live store is complete.")
 
     lease_holder = models.CharField(max_length=100, blank=True)
@@ -150,7 +150,7 @@ class LiveResource(models.Model):
     owners = DocumentField(default=list)
     owner_uid = models.CharField(max_length=64, blank=True)
     instance = models.CharField(
-        max_length=600, blank=True, help_text="Application instance that manages it."
+        max_length=600, blank=True, help_text="The application instance that manages it."
     )
     is_self = models.BooleanField(default=False)
     deleting = models.BooleanField(default=False)
@@ -158,10 +158,10 @@ class LiveResource(models.Model):
     health_message = models.TextField(blank=True)
     shown = DocumentField(default=dict)
     digest = models.CharField(
-        max_length=64, blank=True, help_text="Of the parts that a comparison looks at."
+        max_length=64, blank=True, help_text="The digest of the fields that comparisons use."
     )
     body = models.BinaryField(
-        null=True, help_text="The whole resource, compressed, when it is managed."
+        null=True, help_text="The whole resource, compressed, if it is managed."
     )
 
     objects: ClassVar[models.Manager["LiveResource"]] = LiveQuerySet.as_manager()
@@ -212,7 +212,7 @@ class LiveChange(models.Model):
     seen = DocumentField(
         default=list,
         null=True,
-        help_text="Keys whose applications show it, though nothing must be compared.",
+        help_text="Keys whose applications show the change but need no comparison.",
     )
 
     def __str__(self) -> str:
@@ -228,9 +228,11 @@ class SchemaDocument(models.Model):
     key = models.CharField(
         max_length=300,
         primary_key=True,
-        help_text="The digest that names it, or the cluster and its path.",
+        help_text="The digest of the document, or its cluster and path.",
     )
-    digest = models.CharField(max_length=200, help_text="As the server names this state of it.")
+    digest = models.CharField(
+        max_length=200, help_text="The hash of this version, as the server publishes it."
+    )
     body = models.BinaryField()
     used_at = models.DateTimeField(default=timezone.now, db_index=True)
 
@@ -245,15 +247,19 @@ class DryRun(models.Model):
     resource = models.CharField(max_length=700, help_text="group/Kind/namespace/name.")
     asked = models.CharField(
         max_length=64,
-        help_text="Digest of the manifest as sent, of the options and of whom it was sent as.",
+        help_text="Digest of the manifest as sent, the options and the impersonated user.",
     )
     place = models.CharField(
         max_length=66,
-        help_text="Digest of what is live where the two differ word for word, or of all of it.",
+        help_text="Digest of the live values in doubt, or of the whole live resource.",
     )
     verdict = models.CharField(max_length=16, help_text="same, different or refused.")
-    message = models.TextField(blank=True, help_text="The server's words when it refused.")
-    body = models.BinaryField(null=True, help_text="What it would be, compressed; never a Secret.")
+    message = models.TextField(
+        blank=True, help_text="The error message of the server, if it refused."
+    )
+    body = models.BinaryField(
+        null=True, help_text="The resource that the server returned, compressed; never a Secret."
+    )
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:

@@ -36,9 +36,9 @@ SILENT_SECONDS = 60.0
 """Retry interval for a cluster that publishes no index or document."""
 SETTLING_SECONDS = 30.0
 """How long after a change of a definition its new document may be published."""
-KEPT_DAYS = 30
-_MOST_DOCUMENTS = 5000
-_MOST_PATHS = 5000
+RETENTION_DAYS = 30
+_MAX_DOCUMENTS = 5000
+_MAX_PATHS = 5000
 _LOCK_SECONDS = 5.0
 _SMALL_BYTES = 4 * 1024 * 1024
 _HASH = re.compile(r"[?&]hash=([A-Za-z0-9]{8,190})\Z")
@@ -98,7 +98,7 @@ class _Index:
         self.lock = threading.Lock()
         self.hashes: dict[str, str] = {}
         self.marks: dict[str, str] = {}
-        """What was known of a definition when the index was read, by its name."""
+        """The digest of each definition when the index was read, by name."""
         self.changed_at: dict[str, float] = {}
         self.read_at = 0.0
         self.failed_at: dict[str, float] = {}
@@ -135,7 +135,7 @@ def types_of(cluster: Cluster, kinds: Kinds) -> dict[tuple[str, str, str], Type]
         return {}
     index = _index(cluster)
     if not index.lock.acquire(timeout=_LOCK_SECONDS):
-        # A slow server delays one comparison, not all: the others do without.
+        # A slow server delays only one comparison: the others run without the schema.
         return {}
     try:
         _read_index(index, connection, _marks(cluster, connection, wanted))
@@ -185,7 +185,7 @@ def _read_index(index: _Index, connection: Connection, marks: dict[str, str]) ->
         index.read_at -= INDEX_SECONDS - SILENT_SECONDS
         return
     paths = answer.get("paths") if isinstance(answer, dict) else None
-    found = dict(_hashes(paths)) if isinstance(paths, dict) and len(paths) <= _MOST_PATHS else {}
+    found = dict(_hashes(paths)) if isinstance(paths, dict) and len(paths) <= _MAX_PATHS else {}
     index.hashes = found
 
 
@@ -213,15 +213,15 @@ def _document(
             return found
     if time.monotonic() - index.failed_at.get(root, -1e9) < SILENT_SECONDS:
         return None
-    return _kept(digest, own, mark) or _fetched(connection, index, root, digest, own)
+    return _cached(digest, own, mark) or _fetched(connection, index, root, digest, own)
 
 
-def _kept(digest: str, own: str, mark: str) -> _Document | None:
+def _cached(digest: str, own: str, mark: str) -> _Document | None:
     """Return a document that another process fetched."""
     if not digest:
         return None
     rows = SchemaDocument.objects.filter(key__in=[digest, own], digest=digest)
-    # The cluster's own document takes precedence, whatever digest it claims.
+    # The cluster's own document takes precedence, whatever digest the server states.
     for row in sorted(rows, key=lambda found: found.key != own):
         try:
             small = unpack(row.body)
@@ -231,11 +231,11 @@ def _kept(digest: str, own: str, mark: str) -> _Document | None:
             continue
         if timezone.now() - row.used_at > timedelta(days=1):
             SchemaDocument.objects.filter(pk=row.pk).update(used_at=timezone.now())
-        return _at_hand(digest if row.key == digest else f"{own} {mark}", small)
+        return _in_memory(digest if row.key == digest else f"{own} {mark}", small)
     return None
 
 
-def _at_hand(key: str, small: dict[str, Any] | None) -> _Document:
+def _in_memory(key: str, small: dict[str, Any] | None) -> _Document:
     document = _Document(small, len(orjson.dumps(small)))
     _documents.put(key, document)
     return document
@@ -257,14 +257,14 @@ def _fetched(
     # this cluster only.
     is_proven = bool(digest) and hashlib.sha512(data).hexdigest() == digest.lower()
     if digest:
-        _keep(digest if is_proven else own, digest, small)
-    return _at_hand(digest if is_proven else f"{own} {digest or f'at {index.read_at}'}", small)
+        _store(digest if is_proven else own, digest, small)
+    return _in_memory(digest if is_proven else f"{own} {digest or f'at {index.read_at}'}", small)
 
 
-def _keep(key: str, digest: str, small: dict[str, Any]) -> None:
+def _store(key: str, digest: str, small: dict[str, Any]) -> None:
     values = {"digest": digest, "body": pack(small), "used_at": timezone.now()}
     SchemaDocument.objects.update_or_create(key=key, defaults=values)
-    old = SchemaDocument.objects.order_by("-used_at").values_list("pk", flat=True)[_MOST_DOCUMENTS:]
+    old = SchemaDocument.objects.order_by("-used_at").values_list("pk", flat=True)[_MAX_DOCUMENTS:]
     stale = list(old[:100])
     if stale:
         SchemaDocument.objects.filter(pk__in=stale).delete()
@@ -279,5 +279,5 @@ def forget() -> None:
 
 def forget_old() -> None:
     """Delete documents that no process has used for a month."""
-    since = timezone.now() - timedelta(days=KEPT_DAYS)
+    since = timezone.now() - timedelta(days=RETENTION_DAYS)
     SchemaDocument.objects.filter(used_at__lt=since).delete()

@@ -14,8 +14,7 @@ class HubConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the OpenAPI extension and the Celery application."""
-        # A core dump of this process, or of a program that it starts, would be a file with every
-        # secret.
+        # A core dump of this process, or of a program that it starts, would contain every secret.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         from allauth.mfa import signals
 

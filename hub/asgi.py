@@ -16,12 +16,12 @@ connections.settings["default"]["CONN_MAX_AGE"] = 0
 
 # Models can only be imported after the application is set up.
 from hub.http.request_limits import Intake, SameOrigin  # noqa: E402
-from projects.api.webhooks import most_event_bytes  # noqa: E402
+from projects.api.webhooks import max_event_bytes  # noqa: E402
 from projects.live_pages.consumers import Live  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": Intake(_http, most_event_bytes),
+        "http": Intake(_http, max_event_bytes),
         "websocket": SameOrigin(URLRouter([path("live", Live.as_asgi())])),
     }
 )

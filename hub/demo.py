@@ -162,7 +162,7 @@ def make_repository(folder: Path) -> str:
 
 
 def start_sandboxes(folder: Path) -> SandboxServer | None:
-    """Start the existing sandboxes, or return None when there are none."""
+    """Start the existing sandboxes, or return None without any."""
     path = folder / "sandbox.json"
     if not path.exists():
         return None
@@ -175,7 +175,7 @@ def start_sandboxes(folder: Path) -> SandboxServer | None:
 
 
 def make_sandboxes(folder: Path) -> SandboxServer:
-    """Start the two sandboxes of the demonstration; port and tokens are kept for later starts."""
+    """Start the two sandboxes of the demonstration; port and tokens are stored for later starts."""
     server = start_sandboxes(folder)
     if server is not None:
         return server

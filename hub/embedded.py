@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
 CLEAN_SECONDS = 3600.0
-# The browser sends only short messages and headers here: limit both, so that nobody can make the
-# hub read megabytes. httptools is faster, but has no limit on headers.
+# The browser sends only short messages and headers here: limit both, so that a client cannot make
+# the hub read megabytes. httptools is faster, but has no limit on headers.
 LIMITS: dict[str, Any] = {
     "ws": "websockets-sansio",
     "ws_max_size": 65_536,

@@ -31,7 +31,7 @@ class Account(AbstractBaseUser):
 
     name = models.CharField(max_length=150, unique=True, help_text="Name to sign in with.")
     enabled = models.BooleanField(
-        default=True, help_text="A disabled account cannot sign in; its tokens die at once."
+        default=True, help_text="A disabled account cannot sign in, and its tokens are invalid."
     )
     capabilities = DocumentField(default=list, help_text="Any of login and apiKey.")
     password_changed_at = models.DateTimeField(default=timezone.now)
@@ -43,13 +43,17 @@ class Account(AbstractBaseUser):
         max_length=500, blank=True, help_text="Identity provider; empty for a local account."
     )
     subject = models.CharField(
-        max_length=500, blank=True, help_text="Who this is at the provider; never changes."
+        max_length=500,
+        blank=True,
+        help_text="The id of the account at the provider, which never changes.",
     )
     provider = models.CharField(max_length=200, blank=True)
     email = models.EmailField(max_length=320, blank=True)
     email_verified = models.BooleanField(default=False)
     display_name = models.CharField(max_length=300, blank=True)
-    groups = DocumentField(default=list, help_text="Groups as the provider last said.")
+    groups = DocumentField(
+        default=list, help_text="The groups in the last response of the provider."
+    )
     groups_at = models.DateTimeField(null=True)
 
     USERNAME_FIELD = "name"
@@ -101,7 +105,9 @@ class LoginSession(models.Model):
     expires_at = models.DateTimeField(db_index=True)
     last_used_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
-    refresh = SealedJSONField(help_text="What the provider gave to ask for groups again; sealed.")
+    refresh = SealedJSONField(
+        help_text="The refresh token of the provider, to refresh groups; sealed."
+    )
 
     def __str__(self) -> str:
         return f"{self.account_id} by {self.method}"
@@ -152,7 +158,7 @@ class Role(models.Model):
     name = models.CharField(max_length=200, unique=True)
     description = models.CharField(max_length=1000, blank=True)
     rules = DocumentField(
-        default=list, help_text="{resource, action, object, effect, clusters} each."
+        default=list, help_text="A list of {resource, action, object, effect, clusters}."
     )
     members = DocumentField(default=list, help_text="Accounts, groups and other roles.")
     updated_at = models.DateTimeField(default=timezone.now)
@@ -194,13 +200,13 @@ class Grant(models.Model):
 
 
 class AccessRecord(models.Model):
-    """An input of access decisions from a moment on, so that past decisions can be answered."""
+    """An input of access decisions since a point in time, to explain past decisions."""
 
     kind = models.CharField(
         max_length=16, help_text="policy, role, project, account, grant or cluster."
     )
     name = models.CharField(max_length=600)
-    value = models.JSONField(null=True, help_text="None: gone.")
+    value = models.JSONField(null=True, help_text="Null when it was deleted.")
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -213,8 +219,12 @@ class AccessRecord(models.Model):
 class IdentityProvider(models.Model):
     """An identity provider for sign-in."""
 
-    slug = models.SlugField(max_length=60, unique=True, help_text="Part of its URLs.")
-    name = models.CharField(max_length=100, help_text="On the button of the sign-in page.")
+    slug = models.SlugField(
+        max_length=60, unique=True, help_text="The id, which is part of its URLs."
+    )
+    name = models.CharField(
+        max_length=100, help_text="The label of the button on the sign-in page."
+    )
     protocol = models.CharField(max_length=8, default="oidc", help_text="oidc or saml.")
     config = SealedJSONField(help_text="Client, secret, claims and certificates; sealed.")
     is_enabled = models.BooleanField(default=True)
@@ -225,7 +235,7 @@ class IdentityProvider(models.Model):
 
 
 class LoginFailure(models.Model):
-    """Failed sign-ins of one name or address, which slow down guessing, also across restarts."""
+    """Failed sign-ins of one name or address, to limit guessing, also across restarts."""
 
     name = models.CharField(max_length=200, unique=True)
     count = models.PositiveIntegerField(default=0)
@@ -241,7 +251,7 @@ class AuditEvent(models.Model):
     at = models.DateTimeField(default=timezone.now, db_index=True)
     uid = models.UUIDField(default=uuid.uuid4)
     actor = models.CharField(
-        max_length=400, db_index=True, help_text="Account, or the part of the hub that acted."
+        max_length=400, db_index=True, help_text="The account, or the part of the hub, that acted."
     )
     who = DocumentField(
         default=dict, help_text="Account, issuer, subject, groups, token, session of the actor."
@@ -261,9 +271,7 @@ class AuditEvent(models.Model):
         default=dict, help_text="Digest before and after, and the masked difference."
     )
     detail = DocumentField(default=dict)
-    retention = models.CharField(
-        max_length=16, default="change", help_text="Class that says how long it is kept."
-    )
+    retention = models.CharField(max_length=16, default="change", help_text="The retention class.")
 
     class Meta:
         ordering: ClassVar = ["-id"]
@@ -298,18 +306,18 @@ class AuditCheckpoint(models.Model):
 
 
 class PendingChange(models.Model):
-    """A change of a live resource whose intent is in the trail, but not its result yet."""
+    """A change of a live resource whose intent is in the trail, but not its outcome yet."""
 
     event = models.BigIntegerField(unique=True, help_text="The event of the intent.")
-    uid = models.UUIDField(help_text="Of that event.")
+    uid = models.UUIDField(help_text="The UUID of that event.")
     cluster = models.BigIntegerField()
     application = models.BigIntegerField()
     plan = SealedJSONField(
-        help_text="What is changed and what it was before; sealed, as it may hold a secret."
+        help_text="The change and the previous state; sealed, as they may hold a secret."
     )
     due_at = models.DateTimeField(
         db_index=True,
-        help_text="When the live object is read, unless the outcome is known by then.",
+        help_text="When the live resource is read, unless the outcome is known by then.",
     )
     attempts = models.PositiveIntegerField(default=0)
     claimed_until = models.DateTimeField(null=True)
@@ -319,7 +327,7 @@ class PendingChange(models.Model):
 
 
 class AuditGate(models.Model):
-    """A row here, inside one transaction, lets retention remove events; else triggers refuse."""
+    """A row that lets retention remove events within one transaction; otherwise triggers refuse."""
 
     opened_at = models.DateTimeField(default=timezone.now)
 
@@ -345,12 +353,12 @@ class SavedView(models.Model):
         return self.name
 
 
-class KeptAnswer(models.Model):
+class IdempotentResponse(models.Model):
     """The response to a request with an idempotency key, for repetitions."""
 
     owner = models.CharField(max_length=700)
     key = models.CharField(max_length=255)
-    digest = models.CharField(max_length=64, help_text="Of method, path and body.")
+    digest = models.CharField(max_length=64, help_text="The digest of method, path and body.")
     status = models.PositiveSmallIntegerField(null=True, help_text="Empty while it runs.")
     answer = SealedJSONField(
         of_any_kind=True, help_text="The body; sealed, as it may hold a token."
@@ -358,6 +366,7 @@ class KeptAnswer(models.Model):
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:
+        db_table = "hub_keptanswer"
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_once")
         ]
@@ -378,7 +387,7 @@ class CacheEntry(models.Model):
 
 
 class Counter(models.Model):
-    """The increasing number of this hub from which resource versions come."""
+    """The counter of this hub for resource versions."""
 
     name = models.CharField(max_length=32, primary_key=True)
     value = models.BigIntegerField(default=0)
@@ -396,7 +405,7 @@ class Tombstone(models.Model):
     name = models.CharField(max_length=253)
     project = models.CharField(max_length=253, blank=True)
     row = models.BigIntegerField(null=True)
-    """The key that its row had: what pages know it by."""
+    """The primary key of the deleted row, by which pages know it."""
     manifest = DocumentField(default=dict)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
@@ -427,7 +436,7 @@ class Setting(models.Model):
     name = models.CharField(max_length=150, primary_key=True)
     value = models.JSONField()
     resource_version = models.BigIntegerField(
-        default=0, help_text="Of the notices: open pages hear of them."
+        default=0, help_text="The resource version of the notices, which are pushed to open pages."
     )
 
     def __str__(self) -> str:

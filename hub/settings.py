@@ -90,7 +90,7 @@ def one_of_each(providers: list[Any]) -> list[Any]:
     """Return the entries of HUB_SSO_PROVIDERS, each id and each SAML issuer once.
 
     The certificate decides which answers are accepted for a SAML issuer: a second entry for the
-    same issuer could sign for the first one's accounts.
+    same issuer could sign in the first one's accounts.
     """
     ids, issuers = set[str](), dict[str, str]()
     for entry in providers:
@@ -184,7 +184,7 @@ def _database(url: str) -> dict[str, object]:
 
 DATABASES = {"default": _database(text("HUB_DATABASE_URL"))}
 REDIS_URL = text("HUB_REDIS_URL")
-# How many trusted proxies append to X-Forwarded-For; 0 ignores the header.
+# The number of trusted proxies that append to X-Forwarded-For; 0 ignores the header.
 PROXY_HOPS = number("HUB_PROXY_HOPS", 0)
 MAX_ADDRESS_FAILURES = number("HUB_MAX_ADDRESS_FAILURES", 5)
 if not EMBEDDED and not (REDIS_URL and text("HUB_DATABASE_URL")):
@@ -333,7 +333,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 120
 CELERY_TASK_TIME_LIMIT = 150
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# Without a limit: a worker that gave up would have to be started by hand.
+# Without a limit: a worker that gave up would have to be restarted by hand.
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2,
@@ -364,7 +364,7 @@ EXEC_TIMEOUT = duration("HUB_EXEC_TIMEOUT", "90s")
 RENDERERS = number("HUB_RENDERERS", max(2, min(4, os.cpu_count() or 2)))
 if RENDERERS < 2:
     raise ImproperlyConfigured("HUB_RENDERERS must be at least 2: one project may hold all but one")
-# What one project may use in ten minutes, and the memory of one render.
+# The render time of one project in ten minutes, and the memory of one render.
 RENDER_BUDGET = duration("HUB_RENDER_BUDGET", "300s")
 RENDER_MEMORY_BYTES = number("HUB_RENDER_MEMORY_BYTES", 2 * 1024**3)
 RENDER_CONFINEMENT = choice("HUB_RENDER_CONFINEMENT", "available", ("available", "required"))
@@ -439,7 +439,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "urllib3": {"level": "ERROR"},
-        # Its log lines contain whole URLs, and some servers want secrets in theirs.
+        # Its log lines contain whole URLs, and some servers require secrets in theirs.
         "httpx": {"level": "WARNING"},
         "aiohttp": {"level": "WARNING"},
         "git": {"level": "WARNING"},

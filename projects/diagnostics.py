@@ -153,9 +153,7 @@ def _clusters() -> str:
         .count()
     )
     return (
-        f"{unwatched} clusters are watched by nobody; start manage.py watch_clusters"
-        if unwatched
-        else ""
+        f"{unwatched} clusters are not watched; start manage.py watch_clusters" if unwatched else ""
     )
 
 

@@ -103,7 +103,9 @@ class GitRemote(models.Model):
         help_text="Name of credentials → when the server last accepted or rejected them.",
     )
     moved = DocumentField(
-        default=list, null=True, help_text="Refs that moved and whose applications are not yet due."
+        default=list,
+        null=True,
+        help_text="Moved refs whose applications have not been refreshed yet.",
     )
     moved_at = models.DateTimeField(
         null=True, db_index=True, help_text="When they moved; empty once all readers are due."
@@ -164,7 +166,9 @@ class RenderFailure(models.Model):
     reason = models.CharField(max_length=64)
     message = models.TextField()
     attempts = models.PositiveIntegerField(default=1)
-    retry_at = models.DateTimeField(null=True, help_text="Empty if only a new revision can fix it.")
+    retry_at = models.DateTimeField(
+        null=True, help_text="When to retry; empty if only a new revision can fix it."
+    )
     at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
@@ -279,7 +283,7 @@ class Application(models.Model):
         max_length=8, blank=True, help_text="The requested refresh: normal or hard."
     )
     refresh_requested_at = models.DateTimeField(
-        null=True, help_text="When it was requested: an earlier refresh does not answer it."
+        null=True, help_text="When it was requested; refreshes that began earlier do not count."
     )
     claimed_until = models.DateTimeField(null=True)
     operation = models.ForeignKey(

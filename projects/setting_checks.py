@@ -100,7 +100,7 @@ def _pattern(value: Any) -> None:
     try:
         compiled(value)
     except PatternError as error:
-        raise Invalid(f"password_pattern is no regular expression: {error}") from error
+        raise Invalid(f"password_pattern is not a valid regular expression: {error}") from error
 
 
 TONES = ("info", "busy", "drift", "bad", "ok")

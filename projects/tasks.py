@@ -86,8 +86,8 @@ def poll(pk: int) -> None:
             triggers.poll_remote(pk)
 
 
-@shared_task(name=TaskName.PROJECTS_HAND_ON, acks_late=True)
-def hand_on(pk: int) -> None:
+@shared_task(name=TaskName.PROJECTS_REFS_MOVED, acks_late=True)
+def refs_moved(pk: int) -> None:
     """Refresh what reads moved refs of a repository."""
     triggers.propagate_moves(pk)
 
@@ -133,7 +133,7 @@ def sweep() -> None:
             Operation.objects.filter(free, phase__in=["Running", "Terminating"], due_at__lte=now),
         ),
         (TaskName.PROJECTS_POLL, GitRemote.objects.filter(free, due_at__lte=now)),
-        (TaskName.PROJECTS_HAND_ON, GitRemote.objects.filter(free, moved_at__isnull=False)),
+        (TaskName.PROJECTS_REFS_MOVED, GitRemote.objects.filter(free, moved_at__isnull=False)),
         (TaskName.PROJECTS_REFRESH, Application.objects.filter(free, refresh_at__lte=now)),
     ]
     due.append((TaskName.PROJECTS_PUBLISHED, Published.objects.filter(moved_at__isnull=False)))
@@ -187,4 +187,4 @@ def cluster_registered(pk: int) -> None:
 @shared_task(name=TaskName.CLUSTERS_REMOVED)
 def cluster_removed(pks: list[int]) -> None:
     """Refresh the applications whose cluster was removed."""
-    triggers.mark_due(pks)
+    triggers.mark_refresh_due(pks)

@@ -1,4 +1,4 @@
-"""REST of application sets: Argo CD's paths, and preview and confirmation beyond them."""
+"""REST of application sets: Argo CD's paths, and our preview and confirmation."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta

@@ -108,14 +108,14 @@ class Watch(View):
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream `{type, kind, resourceVersion, object}`; everything up to a BOOKMARK was sent."""
-        kinds = _asked_kinds(request.query_params.getlist("kinds"))
+        kinds = _requested_kinds(request.query_params.getlist("kinds"))
         start = _start(request.query_params.get("resourceVersion", ""))
         events = "text/event-stream" in request.headers.get("Accept", "")
         lines = _changes(kinds, start, token_of(request._request), events=events)
         return streaming(lines, events=events)
 
 
-def _asked_kinds(texts: list[str]) -> list[str]:
+def _requested_kinds(texts: list[str]) -> list[str]:
     asked = [k for text in texts for k in text.split(",") if k]
     for kind in asked:
         if kind not in KINDS:

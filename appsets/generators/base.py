@@ -14,12 +14,12 @@ from appsets.generators.selectors import fits
 from appsets.template import fast
 from hub.engine.kubernetes_yaml import Volume
 
-MOST = 10_000
-"""How many sets of parameters one application set may have."""
-MOST_VALUES = 5_000_000
-"""How many fields the parameters of one set may have together: each costs memory, copies too."""
-MOST_READ = 2_000_000
-"""How many values the files of one set may hold together."""
+MAX_PARAMETER_SETS = 10_000
+"""The maximum number of parameter sets of one application set."""
+MAX_VALUES = 5_000_000
+"""The maximum number of fields in all parameters of one set: each uses memory, copies too."""
+MAX_FILE_VALUES = 2_000_000
+"""The maximum number of values in all files of one set."""
 
 Params = dict[str, Any]
 
@@ -49,7 +49,7 @@ class Inputs(Protocol):
     def read(self, url: str, revision: str, path: str) -> bytes:
         """Return a file of a revision."""
 
-    def ask(self, kind: str, spec: Mapping[str, Any]) -> Sequence[Params]:
+    def fetch_parameters(self, kind: str, spec: Mapping[str, Any]) -> Sequence[Params]:
         """Return the parameters that a host returns for a generator."""
 
 
@@ -70,8 +70,8 @@ class FieldCount:
     def add(self, params: Params) -> Params:
         """Count the fields of parameters and return these; raises GeneratorError for too many."""
         self._found += len(params)
-        if self._found > MOST_VALUES:
-            raise GeneratorError(f"the parameters have more than {MOST_VALUES:,} fields together")
+        if self._found > MAX_VALUES:
+            raise GeneratorError(f"the parameters have more than {MAX_VALUES:,} fields together")
         return params
 
 
@@ -83,9 +83,9 @@ class Run:
     generators: "Mapping[str, Generator]"
     go: bool
     missing: str
-    most: int
+    maximum: int
     size: FieldCount = field(default_factory=FieldCount)
-    read: Volume = field(default_factory=lambda: Volume(MOST_READ))
+    read: Volume = field(default_factory=lambda: Volume(MAX_FILE_VALUES))
     outer: Params = field(default_factory=dict)
     """The parameters of the generators before this one in a matrix."""
 
@@ -110,9 +110,9 @@ class Generator:
     """The types of the fields of a block."""
     inputs: frozenset[Input] = frozenset()
     interval_seconds: int = 0
-    """After how long the inputs are polled again by default, 0 for never."""
+    """The default interval in which the inputs are polled, 0 for never."""
     has_children: bool = False
-    """Whether `generators` of a block holds further generators."""
+    """Whether a block's `generators` contains further generators."""
     depends_on_cluster: Callable[[Block, Labels | None, Labels | None], bool] = _never
     """Returns whether a change of the labels of a cluster may change what a block generates."""
 
@@ -133,10 +133,10 @@ def kinds_of(run: Run, entry: Mapping[str, Any], where: str) -> list[str]:
     return found
 
 
-def check_count(count: int, most: int, where: str) -> None:
-    """Raise GeneratorError if there are more than `most` sets of parameters."""
-    if count > most:
-        raise GeneratorError(f"{where} makes {count} sets of parameters, more than {most}")
+def check_count(count: int, maximum: int, where: str) -> None:
+    """Raise GeneratorError if there are more than `maximum` sets of parameters."""
+    if count > maximum:
+        raise GeneratorError(f"{where} makes {count} sets of parameters, more than {maximum}")
 
 
 def chosen(run: Run, kind: str, entry: Mapping[str, Any], where: str) -> Iterator[Params]:

@@ -32,7 +32,7 @@ def _matrix(run: Run, block: Mapping[str, Any], where: str) -> list[Params]:
             own = _filled(run, entry, kind, params, place) if params else entry
             for inner in chosen(_after(run, params), kind, own, f"{place}.{kind}"):
                 grown.append(_joined(run, params, inner, place))
-                check_count(len(grown), run.most, f"{where}: the product with {place}.{kind}")
+                check_count(len(grown), run.maximum, f"{where}: the product with {place}.{kind}")
         found = grown
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from appsets.generators.base import (
-    MOST,
+    MAX_PARAMETER_SETS,
     Inputs,
     Params,
     Run,
@@ -29,7 +29,9 @@ class Generated(NamedTuple):
     template: Mapping[str, Any]
 
 
-def generate(spec: Mapping[str, Any], inputs: Inputs, *, most: int = MOST) -> list[Generated]:
+def generate(
+    spec: Mapping[str, Any], inputs: Inputs, *, maximum: int = MAX_PARAMETER_SETS
+) -> list[Generated]:
     """Return every set of parameters of a set's generators, in order.
 
     Raises: GeneratorError naming the generator; what `inputs` raises.
@@ -38,14 +40,14 @@ def generate(spec: Mapping[str, Any], inputs: Inputs, *, most: int = MOST) -> li
         missing = missing_of(list(spec.get("goTemplateOptions") or []))
     except TemplateError as error:
         raise GeneratorError(str(error)) from error
-    run = Run(inputs, GENERATORS, bool(spec.get("goTemplate")), missing, most)
+    run = Run(inputs, GENERATORS, bool(spec.get("goTemplate")), missing, maximum)
     found: list[Generated] = []
     for number, entry in enumerate(entries_of(spec.get("generators"), "generators")):
         where = f"generators[{number}]"
         for kind in kinds_of(run, entry, where):
             for params in chosen(run, kind, entry, f"{where}.{kind}"):
                 found.append(Generated(params, _template_of(entry, kind)))
-            check_count(len(found), most, where)
+            check_count(len(found), maximum, where)
     return found
 
 

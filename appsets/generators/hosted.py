@@ -26,7 +26,7 @@ def _hosted(kind: str, *, only_go: tuple[str, ...] = ()) -> Make:
     """Return the function of a generator; parameters `only_go` need goTemplate."""
 
     def make(run: Run, block: Mapping[str, Any], where: str) -> list[Params]:
-        found = run.inputs.ask(kind, block)
+        found = run.inputs.fetch_parameters(kind, block)
         if only_go and not run.go:
             found = [{k: v for k, v in p.items() if k not in only_go} for p in found]
         return [with_values(run, block, p if run.go else fast.flatten(p), where) for p in found]

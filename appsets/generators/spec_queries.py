@@ -42,13 +42,13 @@ def may_change_with_cluster(
 
 
 def interval(kind: str, block: Mapping[str, Any]) -> int:
-    """Return after how many seconds the inputs of a generator are polled again, 0 for never."""
+    """Return the interval in seconds in which the inputs of a generator are polled, 0 for never."""
     own = block.get("requeueAfterSeconds")
     return own if isinstance(own, int) and own > 0 else GENERATORS[kind].interval_seconds
 
 
 def requeue_seconds(spec: Mapping[str, Any]) -> int:
-    """Return after how many seconds the inputs of a set are polled again, 0 for never."""
+    """Return the interval in seconds in which the inputs of a set are polled, 0 for never."""
     return min(
         (
             interval(generator.name, block)

@@ -1,1 +1,1 @@
-"""What happens to application sets: create, reconcile, roll out."""
+"""Operations on application sets: create, reconcile, roll out."""

@@ -21,8 +21,8 @@ from projects import sources
 from projects.models import Project
 from projects.sources.files import Recorder
 
-MOST_BYTES = 1_000_000
-MOST_TOGETHER = 64_000_000
+MAX_BYTES = 1_000_000
+MAX_TOTAL_BYTES = 64_000_000
 
 
 class Inputs:
@@ -74,16 +74,16 @@ class Inputs:
         data = self._tree(url, revision).read(path)
         if data is None:
             raise GeneratorError(f"{path}: no such file")
-        if len(data) > MOST_BYTES:
-            raise GeneratorError(f"{path}: larger than {MOST_BYTES:,} bytes")
+        if len(data) > MAX_BYTES:
+            raise GeneratorError(f"{path}: larger than {MAX_BYTES:,} bytes")
         self._bytes += len(data)
-        if self._bytes > MOST_TOGETHER:
+        if self._bytes > MAX_TOTAL_BYTES:
             raise GeneratorError(
-                f"the files of parameters are larger than {MOST_TOGETHER:,} bytes together"
+                f"the files of parameters are larger than {MAX_TOTAL_BYTES:,} bytes together"
             )
         return data
 
-    def ask(self, kind: str, spec: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    def fetch_parameters(self, kind: str, spec: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
         """Return the parameters that a host returns for a generator.
 
         The host is polled again after the generator's interval; if a request fails, its last good
@@ -107,7 +107,7 @@ class Inputs:
         ):
             return self._noted(kind, known)
         try:
-            found = self._asked(kind, spec, known.params if known else [])
+            found = self._fetch_parameters(kind, spec, known.params if known else [])
         except (GeneratorError, RetryLater, Stalled, EngineError, Invalid) as error:
             if known is None:
                 raise
@@ -128,7 +128,7 @@ class Inputs:
         found: Sequence[dict[str, Any]] = known.params
         return found
 
-    def _asked(
+    def _fetch_parameters(
         self, kind: str, spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
         request = Request(spec, self._keys, self._row.name, before, self.clusters)

@@ -59,15 +59,15 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many applications a set may delete at once without a confirmation."""
+    """The number of applications that a set may delete at once without a confirmation."""
 
-    most: int = 10
+    maximum: int = 10
     percent: int = 50
     from_count: int = 5
 
     def allows(self, gone: int, total: int) -> bool:
         """Return whether `gone` of `total` may be deleted."""
-        if gone > self.most:
+        if gone > self.maximum:
             return False
         return total < self.from_count or gone * 100 <= self.percent * total
 
@@ -98,7 +98,7 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
         raise RuleError("spec.flotilla.deletion must be an object")
     found = {}
     for field, name, ceiling in (
-        ("maxApplications", "most", 1_000_000),
+        ("maxApplications", "maximum", 1_000_000),
         ("maxPercent", "percent", 100),
     ):
         value = block.get(field)

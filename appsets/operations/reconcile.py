@@ -78,7 +78,7 @@ class Decision:
     problems: tuple[Problem, ...] = ()
     missing: tuple[Mapping[str, str], ...] = ()
     """Labels of generated applications that cannot be created: their rollout step is not done."""
-    is_kept: bool = False
+    uses_last_answers: bool = False
     """Whether the last good answer of a host is used because a newer request failed."""
 
 
@@ -89,7 +89,7 @@ def evaluate(row: ApplicationSet, since: datetime) -> Decision:
     Raises: SetError.
     """
     try:
-        with render_queue.charge(row.project), limits.bounded(limits.MOST_SECONDS, thread_time):
+        with render_queue.charge(row.project), limits.bounded(limits.MAX_SECONDS, thread_time):
             return _evaluate(row, since)
     except limits.OutOfTime as error:
         raise SetError("ApplicationGenerationFromParamsError", str(error), LATER) from error
@@ -151,7 +151,13 @@ def _evaluate(row: ApplicationSet, since: datetime) -> Decision:
     return _permitted(
         row,
         project,
-        Decision(plan, tuple(apps), rows, (*problems, *plan.problems), is_kept=bool(inputs.notes)),
+        Decision(
+            plan,
+            tuple(apps),
+            rows,
+            (*problems, *plan.problems),
+            uses_last_answers=bool(inputs.notes),
+        ),
     )
 
 
@@ -267,7 +273,7 @@ def _attempt(row: ApplicationSet) -> timedelta:
     try:
         return _delete_in_order(row) if row.deletion_requested_at else _reconcile(row)
     except (OperationalError, InterfaceError):
-        # The database is unreachable, so nothing can be said about the set.
+        # The database is unreachable, so the conditions of the set stay.
         raise
     except Exception as error:
         log.exception("a set failed", extra={"applicationset": str(row)})
@@ -286,14 +292,14 @@ def _reconcile(row: ApplicationSet) -> timedelta:
         decision = evaluate(row, row.due_at)
         problems = [*decision.problems, *_apply(row, decision)]
         _settle(row, decision, problems)
-        return min(after, AGAIN) if decision.is_kept else after
+        return min(after, AGAIN) if decision.uses_last_answers else after
     except SetError as error:
         _store(row, _conditions(row, ("ErrorOccurred", error.reason, str(error)), generated=False))
         return error.after
 
 
 def _delete_in_order(row: ApplicationSet) -> timedelta:
-    """Delete the applications of a set one by one, from the last step to the first, then it."""
+    """Delete a set's applications one by one, from the last step to the first, then the set."""
     steps = steps_of(row.spec)
     children = list(Application.objects.filter(namespace=row.namespace, owner=row.name))
     ordered = sorted(
@@ -478,7 +484,7 @@ def _store(
     if (conditions, wanted) != (row.conditions, row.awaits):
         fields |= {"conditions": conditions, "awaits": wanted}
     if approved is not None and row.approved:
-        # Keep what was confirmed during this reconciliation.
+        # Keep confirmations that were given during this reconciliation.
         now = (
             ApplicationSet.objects.filter(pk=row.pk).values_list("approved", flat=True).first()
             or []

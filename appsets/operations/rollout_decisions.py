@@ -25,7 +25,7 @@ class Step(NamedTuple):
     """A step: its selector, its concurrency, its soak time, and how many may be degraded."""
 
     expressions: tuple[Mapping[str, Any], ...]
-    most: int | str | None = None
+    maximum: int | str | None = None
     soak: timedelta = timedelta(0)
     bad: int | str | None = None
 
@@ -152,7 +152,7 @@ def _step(entry: Mapping[str, Any], where: str, ours: Mapping[str, Any]) -> Step
             raise RuleError(f"{place} must have key and values")
         if one.get("operator") not in OPERATORS:
             raise RuleError(f"{place}.operator must be In or NotIn, not {one.get('operator')!r}")
-    most = _count(entry.get("maxUpdate"), f"{where}.maxUpdate")
+    maximum = _count(entry.get("maxUpdate"), f"{where}.maxUpdate")
     soak = (
         parse_duration(str(ours["soak"]), "spec.flotilla.rollout.soak")
         if ours.get("soak")
@@ -160,7 +160,7 @@ def _step(entry: Mapping[str, Any], where: str, ours: Mapping[str, Any]) -> Step
     )
     return Step(
         tuple(expressions),
-        most,
+        maximum,
         soak,
         _count(ours.get("maxDegraded"), "spec.flotilla.rollout.maxDegraded"),
     )
@@ -332,9 +332,9 @@ def _opened(
     is_halted = step.bad is not None and len(bad) > limit_of(step.bad, len(own), least=0)
     start: list[str] = []
     if not (requested.paused or is_halted):
-        most = limit_of(step.most, len(own))
+        maximum = limit_of(step.maximum, len(own))
         if requested.advanced.get(number) == digest_of(members):
-            most = len(own)
+            maximum = len(own)
         busy = sum(entries[s.name].status in (PENDING, PROGRESSING) for s in own)
         for one in sorted(own, key=lambda s: s.name):
             entry = entries[one.name]
@@ -342,7 +342,7 @@ def _opened(
                 start.append(one.name)
             elif (
                 entry.status == WAITING
-                and busy < most
+                and busy < maximum
                 and one.is_known
                 and requested.aborted.get(one.name) != one.target
                 and not one.is_running
@@ -386,8 +386,8 @@ def _waits(
     if broken:
         return f"step {number} waits for {', '.join(broken[:5])} to be compared"
     if (
-        step.most is not None
-        and limit_of(step.most, len(own)) == 0
+        step.maximum is not None
+        and limit_of(step.maximum, len(own)) == 0
         and any(entries[s.name].status == WAITING for s in own)
     ):
         return f"step {number} waits to be synced by hand, or to be advanced"

@@ -79,7 +79,7 @@ def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
     state = dict(row.rollout_state)
     found = rollout_decisions.decide(
         steps,
-        [_seen(a, now) for a in apps],
+        [_observe(a, now) for a in apps],
         _entries(row),
         requested_of(row),
         _since(state),
@@ -117,7 +117,7 @@ def target_of(application: Application) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _seen(application: Application, now: datetime) -> Seen:
+def _observe(application: Application, now: datetime) -> Seen:
     compared = application.compared_to or {}
     is_current = (
         bool(application.revisions)
@@ -354,7 +354,7 @@ def act(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
         if not rollout_decisions.is_rolling(current.spec):
             raise Precondition("the set has no RollingSync strategy, so there is no rollout")
         apps = _children(current)
-        stopped = _told(current, action, actor, apps)
+        stopped = _store_request(current, action, actor, apps)
         now = timezone.now()
         current.rollout_due_at, current.resource_version = now, next_version()
         current.save(update_fields=["rollout", "rollout_due_at", "resource_version"])
@@ -377,7 +377,7 @@ def act(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
     return current
 
 
-def _told(
+def _store_request(
     row: ApplicationSet, action: str, actor: str, apps: Sequence[Application]
 ) -> list[Application]:
     """Store the requested action; return the applications whose syncs are terminated."""
@@ -395,7 +395,7 @@ def _told(
             raise Precondition("the rollout is complete: there is no step to advance")
         step = rollout_decisions.steps_of(row.spec)[number - 1]
         mark = rollout_decisions.digest_of(
-            [s for s in (_seen(a, timezone.now()) for a in apps) if step.selects(s.labels)]
+            [s for s in (_observe(a, timezone.now()) for a in apps) if step.selects(s.labels)]
         )
         row.rollout = {**stored, "advanced": {**stored.get("advanced", {}), str(number): mark}}
     else:

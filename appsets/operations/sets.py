@@ -230,7 +230,7 @@ def save(
             return _stored(existing, wanted, actor, replace=replace)
     except IntegrityError as error:
         raise Conflict(
-            f'ApplicationSet "{wanted.name}" was created by somebody else at the same moment'
+            f'ApplicationSet "{wanted.name}" was created by another request at the same time'
         ) from error
 
 
@@ -329,7 +329,8 @@ def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
         Application.objects.filter(pk__in=[c.pk for c in children]).update(owner="", owner_uid=None)
         for child in children:
             if goes and child.deletion_requested_at is None:
-                # Resources of an unregistered cluster cannot be pruned: do not wait for them.
+                # Resources of an unregistered cluster cannot be pruned, so the deletion must not
+                # wait.
                 applications.request_deletion(
                     child, actor, cascade=None if child.cluster_id else False
                 )
@@ -378,7 +379,7 @@ def confirm(row: ApplicationSet, names: list[str], actor: str) -> ApplicationSet
     return current
 
 
-def make_due(rows: list[int]) -> None:
+def mark_sets_due(rows: list[int]) -> None:
     """Enqueue the reconciliation of sets."""
     ApplicationSet.objects.filter(pk__in=rows).update(due_at=timezone.now())
     for pk in rows:
@@ -388,4 +389,4 @@ def make_due(rows: list[int]) -> None:
 def refresh(rows: list[int]) -> None:
     """Refresh the inputs of sets: request hosts again and reconcile."""
     ApplicationSet.objects.filter(pk__in=rows).update(refresh_at=timezone.now())
-    make_due(rows)
+    mark_sets_due(rows)

@@ -20,8 +20,8 @@ from hub.engine.counted import counted
 from hub.engine.errors import AccessDenied, Invalid, Precondition
 from hub.engine.parsing import parse_digits
 from hub.models import current_version
-from hub.web.looks import tone
 from hub.web.page import Shown, posted, signed_in
+from hub.web.state_icons import tone
 from projects.access.listing import HEALTH, bars, stale
 from projects.access.visibility import visible
 from projects.models import Application, Repository
@@ -47,8 +47,8 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
         .annotate(count=Count("pk"))
     )
     shown = [_entry(c, counts.get(c.pk, {}), drifted.get(c.pk, 0)) for c in rows]
-    shown.sort(key=lambda e: (_LOOKS[e["contact"]], e["c"].name))
-    contact = {w: sum(e["contact"] == w for e in shown) for w in _LOOKS}
+    shown.sort(key=lambda e: (_CONTACT_ORDER[e["contact"]], e["c"].name))
+    contact = {w: sum(e["contact"] == w for e in shown) for w in _CONTACT_ORDER}
     listed = [e for e in shown if _fits(e["c"], words)]
     old = visible(caller).filter(stale(timezone.now())).count()
     keys = sorted({k for c in rows for k in c.labels})
@@ -63,7 +63,9 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
             "all": len(shown),
             "total": sum(e["total"] for e in shown),
             "contact": contact,
-            "contact_bar": [(_TONES[w], x, width) for w, x, width in bars(contact, tuple(_LOOKS))],
+            "contact_bar": [
+                (_TONES[w], x, width) for w, x, width in bars(contact, tuple(_CONTACT_ORDER))
+            ],
             "versions": _versions(rows),
             "stale": old,
             "objects": sum(c.resource_count for c in rows),
@@ -77,7 +79,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     )
 
 
-_LOOKS = {"Unreachable": 0, "Not watched": 1, "Reading": 2, "Connected": 3}
+_CONTACT_ORDER = {"Unreachable": 0, "Not watched": 1, "Reading": 2, "Connected": 3}
 _TONES = {"Unreachable": "bad", "Not watched": "none", "Reading": "busy", "Connected": "ok"}
 
 

@@ -30,7 +30,7 @@ from projects.models import Project
 from projects.objects.specs import project_of
 from projects.pages.diff_view import Line, diff_lines
 
-MOST = 8
+MAX_RESULTS = 8
 TEMPLATE = """apiVersion: argoproj.io/v1alpha1
 kind: ApplicationSet
 metadata:
@@ -92,7 +92,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     )
 
 
-def _found(caller: Caller, namespace: str, name: str) -> ApplicationSet:
+def _require_set(caller: Caller, namespace: str, name: str) -> ApplicationSet:
     row = ApplicationSet.objects.filter(namespace=namespace, name=name).first()
     if row is None or not is_allowed(caller, "applicationsets", "get", row.rbac_object):
         raise Http404
@@ -104,7 +104,7 @@ def _found(caller: Caller, namespace: str, name: str) -> ApplicationSet:
 def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
     """Show a set: its conditions, pending confirmations, rollout and applications."""
     version = current_version()
-    row = _found(caller, namespace, name)
+    row = _require_set(caller, namespace, name)
     children = shown_children(caller, row)
     names = {c.name for c in children}
     waiting = [n for n in row.awaits if n in names]
@@ -163,7 +163,7 @@ def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = 
     """Edit a set beside a preview of the changes that saving it would make."""
     row, text = None, TEMPLATE
     if name:
-        row = _found(caller, namespace, name)
+        row = _require_set(caller, namespace, name)
         metadata = {
             k: v
             for k, v in (
@@ -345,7 +345,7 @@ def _applications(caller: Caller, words: str) -> list[dict[str, Any]]:
             "health": a.health_status,
             "may_sync": is_allowed(caller, "applications", "sync", a.rbac_object, a.where),
         }
-        for a in found.order_by("name")[:MOST]
+        for a in found.order_by("name")[:MAX_RESULTS]
     ]
 
 
@@ -359,7 +359,7 @@ def _sets(caller: Caller, words: str) -> list[dict[str, Any]]:
         {"url": f"/sets/{s.namespace}/{s.name}", "title": s.name, "note": s.project, "icon": "sets"}
         for s in rows
         if is_allowed(caller, "applicationsets", "get", s.rbac_object)
-    ][:MOST]
+    ][:MAX_RESULTS]
 
 
 def _clusters(caller: Caller, words: str) -> list[dict[str, Any]]:
@@ -368,7 +368,7 @@ def _clusters(caller: Caller, words: str) -> list[dict[str, Any]]:
         {"url": f"/fleet/{c.pk}", "title": c.name, "note": c.server, "icon": "fleet"}
         for c in rows
         if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)
-    ][:MOST]
+    ][:MAX_RESULTS]
 
 
 def _projects(caller: Caller, words: str) -> list[dict[str, Any]]:
@@ -377,7 +377,7 @@ def _projects(caller: Caller, words: str) -> list[dict[str, Any]]:
         {"url": f"/projects/{p.name}", "title": p.name, "note": "", "icon": "projects"}
         for p in rows
         if is_allowed(caller, "projects", "get", p.name)
-    ][:MOST]
+    ][:MAX_RESULTS]
 
 
 def _actions(caller: Caller, words: str, apps: list[dict[str, Any]]) -> list[dict[str, Any]]:

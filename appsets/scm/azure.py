@@ -17,7 +17,7 @@ class AzureDevOps(Provider):
     """Repositories of a team project, pull requests of a repository."""
 
     def repositories(self) -> Iterator[Repository]:
-        """Yield the repositories that are not switched off."""
+        """Yield the repositories that are not disabled."""
         for item in values(self.host.get(f"{self._project()}/repositories", **_VERSION), "value"):
             if item.get("isDisabled"):
                 continue

@@ -1,4 +1,4 @@
-"""Bitbucket, the cloud's and the server's: two APIs of one name.
+"""Bitbucket Cloud and Bitbucket Server: two different APIs.
 
 Source: https://developer.atlassian.com/cloud/bitbucket/rest/,
 https://developer.atlassian.com/server/bitbucket/rest/.
@@ -94,7 +94,7 @@ def _cloud_pull(item: Any) -> Pull:
 
 
 def server_base(api: str) -> str:
-    """Return where the API of a server is, which people write with and without /rest."""
+    """Return the base URL of a server's API, given with or without /rest."""
     return f"{api.rstrip('/').removesuffix('/rest')}/rest/api/1.0"
 
 

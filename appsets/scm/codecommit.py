@@ -12,14 +12,14 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.session import get_session
 
 from appsets.scm.filters import Branch, Repository
-from appsets.scm.host import MOST_BYTES, HostError, Spender, origin
+from appsets.scm.host import MAX_BYTES, HostError, Spender, origin
 from appsets.scm.provider import Provider
 from hub.base.outbound import http
 from hub.base.outbound.bounds import TooMuch
 
 _TIMEOUT = 30
 _CONFIG = {"retries": {"max_attempts": 2, "mode": "standard"}}
-_GONE = (
+_NOT_FOUND_CODES = (
     "BranchDoesNotExistException",
     "FileDoesNotExistException",
     "FolderDoesNotExistException",
@@ -36,7 +36,7 @@ class CodeCommit(Provider):
         self._session = get_session()
         self._keys: dict[str, str] = {}
         if spec.get("role"):
-            answer = _said(
+            answer = _call(
                 self._client("sts").assume_role,
                 RoleArn=str(spec["role"]),
                 RoleSessionName="flotilla",
@@ -72,8 +72,8 @@ class CodeCommit(Provider):
     def repositories(self) -> Iterator[Repository]:
         """Yield the repositories, filtered by tags."""
         for name in self._tagged() if self.spec.get("tagFilters") else self._all():
-            found = _said(self._code.get_repository, repositoryName=name)["repositoryMetadata"]
-            tags = _said(self._code.list_tags_for_resource, resourceArn=found["Arn"])["tags"]
+            found = _call(self._code.get_repository, repositoryName=name)["repositoryMetadata"]
+            tags = _call(self._code.list_tags_for_resource, resourceArn=found["Arn"])["tags"]
             labels = tuple(f"{k}={v}" if v else k for k, v in sorted(tags.items()))
             yield Repository(
                 found["accountId"],
@@ -117,13 +117,13 @@ class CodeCommit(Provider):
 
     def branch(self, one: Repository, name: str) -> Branch | None:
         """Return one branch."""
-        answer = _found(self._code.get_branch, repositoryName=one.name, branchName=name)
+        answer = _call_or_none(self._code.get_branch, repositoryName=one.name, branchName=name)
         return Branch(name, answer["branch"]["commitId"]) if answer else None
 
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
         """Return whether a path is in a branch; files and directories are separate requests."""
         inner = path.strip("/")
-        if _found(
+        if _call_or_none(
             self._code.get_folder,
             repositoryName=one.name,
             commitSpecifier=branch.sha,
@@ -131,7 +131,7 @@ class CodeCommit(Provider):
         ):
             return True
         return (
-            _found(
+            _call_or_none(
                 self._code.get_file,
                 repositoryName=one.name,
                 commitSpecifier=branch.sha,
@@ -168,24 +168,24 @@ def _send(request: Any, project: str) -> AWSResponse:
                 request.method, request.url, headers=names, content=request.body
             ) as answer,
         ):
-            data = http.body(answer, MOST_BYTES)
+            data = http.body(answer, MAX_BYTES)
     except (http.HTTPError, TooMuch) as error:
         raise HTTPClientError(error=f"{type(error).__name__}: {error}") from error
     return AWSResponse(request.url, answer.status_code, dict(answer.headers), _Body(data))
 
 
-def _said(call: Any, **arguments: Any) -> Any:
+def _call(call: Any, **arguments: Any) -> Any:
     try:
         return call(**arguments)
     except (BotoCoreError, ClientError) as error:
         raise HostError(f"CodeCommit: {error}") from error
 
 
-def _found(call: Any, **arguments: Any) -> Any | None:
+def _call_or_none(call: Any, **arguments: Any) -> Any | None:
     try:
         return call(**arguments)
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _GONE:
+        if error.response.get("Error", {}).get("Code") in _NOT_FOUND_CODES:
             return None
         raise HostError(f"CodeCommit: {error}") from error
     except BotoCoreError as error:

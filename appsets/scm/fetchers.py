@@ -16,12 +16,12 @@ class Request(NamedTuple):
     keys: Keys
     set_name: str
     before: Sequence[Mapping[str, Any]]
-    """The parameters that the host returned last."""
+    """The previous parameters of the host."""
     clusters: Callable[[], Sequence[ClusterFacts]]
 
 
 class Fetcher(NamedTuple):
-    """The check of a block, and the request that it describes."""
+    """Checks a block, and performs the request that it describes."""
 
     check: Callable[[Mapping[str, Any], str], object]
     """Raises GeneratorError naming the invalid field."""

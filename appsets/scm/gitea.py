@@ -22,7 +22,7 @@ class Gitea(GitHub):
         yield from map(self._repository, self._listed(f"/orgs/{owner}/repos"))
 
     def _labels(self, item: Any, key: str) -> tuple[str, ...]:
-        """Return the labels that issues of the repository may carry: that is what Argo CD takes."""
+        """Return the labels of the repository's issues, as Argo CD does."""
         del item
         return tuple(
             text(label, "name") for label in self.host.linked(f"{key}/labels", **self.page)

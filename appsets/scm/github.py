@@ -1,4 +1,4 @@
-"""GitHub, the cloud's or an enterprise's.
+"""GitHub, and GitHub Enterprise.
 
 Source: https://docs.github.com/en/rest (version 2022-11-28).
 """
@@ -16,7 +16,7 @@ HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "202
 
 
 def base_of(api: str) -> str:
-    """Return where the API is: below /api/v3 unless the host is called api."""
+    """Return the base URL of the API: below /api/v3 unless the host is called api."""
     if not api:
         return API
     host, base = urlsplit(api).hostname or "", api.rstrip("/")
@@ -31,10 +31,10 @@ class GitHub(Provider):
     prefix = ""
     page: Mapping[str, int] = {"per_page": 100}
     commit = "sha"
-    """What the answer calls the commit of a branch."""
+    """The name of the field with the commit of a branch."""
 
     def repositories(self) -> Iterator[Repository]:
-        """Yield the repositories; the owner may be an organization or a person."""
+        """Yield the repositories; the owner may be an organization or a user."""
         owner = quote(str(self.spec.get("organization") or ""), safe="")
         try:
             yield from map(self._repository, self._listed(f"/orgs/{owner}/repos"))

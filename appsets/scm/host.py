@@ -28,11 +28,11 @@ from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid
 from hub.engine.parsing import parse_digits
 
-MOST_BYTES = 20 * 1024**2
-MOST_PAGES = 200
-MOST_ITEMS = 20_000
+MAX_BYTES = 20 * 1024**2
+MAX_PAGES = 200
+MAX_ITEMS = 20_000
 REDIRECTS = 3
-_KEPT_HEADERS = ("link", "x-next-page", "x-total", "x-total-pages", "x-ms-continuationtoken")
+_CACHED_HEADERS = ("link", "x-next-page", "x-total", "x-total-pages", "x-ms-continuationtoken")
 
 
 class HostError(GeneratorError):
@@ -166,7 +166,7 @@ class Host:
         self._check(response, data, url)
         found = Answer(
             _parsed(data, url) if parse else None,
-            {h: response.headers[h] for h in _KEPT_HEADERS if h in response.headers},
+            {h: response.headers[h] for h in _CACHED_HEADERS if h in response.headers},
         )
         etag = response.headers.get("etag", "")
         if etag and len(etag) <= 500:
@@ -206,15 +206,15 @@ class Host:
         url, announced, number, count = self._url(path, query), 0, 0, 0
         while True:
             number += 1
-            if number > MOST_PAGES:
-                raise HostError(f"{_shown(url)} has more than {MOST_PAGES} pages")
+            if number > MAX_PAGES:
+                raise HostError(f"{_shown(url)} has more than {MAX_PAGES} pages")
             answer = self.ask(url, {})
             found = items(answer.body)
             if not isinstance(found, list) or not all(isinstance(i, Mapping) for i in found):
                 raise HostError(f"{_shown(url)} did not answer with a list of objects")
             count += len(found)
-            if count > MOST_ITEMS:
-                raise HostError(f"{_shown(url)} lists more than {MOST_ITEMS} items")
+            if count > MAX_ITEMS:
+                raise HostError(f"{_shown(url)} lists more than {MAX_ITEMS} items")
             yield from found
             announced = announced or _last_page(answer.headers)
             onward = following(answer, found)
@@ -256,7 +256,7 @@ class Host:
             )
         try:
             with self._client.stream(method, url, headers=dict(headers), content=body) as response:
-                data = http.body(response, MOST_BYTES)
+                data = http.body(response, MAX_BYTES)
                 HOST_REQUESTS.labels(self.server, str(response.status_code)).inc()
                 return response, data
         except TooMuch as error:
@@ -267,7 +267,7 @@ class Host:
             raise HostError(f"{_shown(url)} did not answer: {said}") from error
 
     def _check(self, response: http.Response, data: bytes, url: str) -> None:
-        if (until := _asks_to_wait(response)) is not None:
+        if (until := _retry_at(response)) is not None:
             self._spender.pause(until)
             if response.status_code in (403, 429) or response.status_code >= 500:
                 raise HostError(
@@ -344,11 +344,11 @@ def _short(name: str) -> str:
 
 def _take(name: str, hourly: float) -> bool:
     """Take a request from a budget; return whether there was one."""
-    now, most = timezone.now(), max(10, hourly / 4)
-    HostBudget.objects.get_or_create(server=name, defaults={"tokens": most, "filled_at": now})
+    now, maximum = timezone.now(), max(10, hourly / 4)
+    HostBudget.objects.get_or_create(server=name, defaults={"tokens": maximum, "filled_at": now})
     row = HostBudget.objects.select_for_update().get(server=name)
     elapsed = max(0.0, (now - row.filled_at).total_seconds())
-    tokens = min(most, row.tokens + elapsed * hourly / 3600)
+    tokens = min(maximum, row.tokens + elapsed * hourly / 3600)
     if tokens < 1:
         return False
     HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)
@@ -361,7 +361,7 @@ def forget_spenders() -> None:
     HostBudget.objects.filter(server__contains=" ", filled_at__lt=since).delete()
 
 
-def _asks_to_wait(response: http.Response) -> datetime | None:
+def _retry_at(response: http.Response) -> datetime | None:
     """Return until when a server refuses further requests, None if it did not say so."""
     now = timezone.now()
     after = response.headers.get("retry-after", "")

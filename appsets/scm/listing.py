@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from appsets.generators.base import MOST
+from appsets.generators.base import MAX_PARAMETER_SETS
 from appsets.generators.errors import GeneratorError
 from appsets.scm import azure, bitbucket, github, gitlab
 from appsets.scm.credentials import Keys, app_token, check_server
@@ -124,14 +124,16 @@ def repositories(block: Mapping[str, Any], keys: Keys) -> list[Params]:
     check_block("scmProvider", block, "scmProvider")
     name, inner = _provider(block, SCM, "scmProvider")
     filters = filters_of(block)
-    provider = _made(name, inner, keys, f"scmProvider.{name}")
+    provider = _provider_of(name, inner, keys, f"scmProvider.{name}")
     try:
         found: list[Params] = []
         for one in chosen_repositories(provider.repositories(), filters):
             for branch in _branches(provider, one, filters, every=bool(inner.get("allBranches"))):
                 found.append(repository_params(one, branch, str(block.get("cloneProtocol") or "")))
-                if len(found) > MOST:
-                    raise GeneratorError(f"scmProvider.{name} finds more than {MOST} branches")
+                if len(found) > MAX_PARAMETER_SETS:
+                    raise GeneratorError(
+                        f"scmProvider.{name} finds more than {MAX_PARAMETER_SETS} branches"
+                    )
         return found
     finally:
         provider.close()
@@ -164,7 +166,7 @@ def pulls(
     check_block("pullRequest", block, "pullRequest")
     name, inner = _provider(block, PULL, "pullRequest")
     filters, labels = pull_filters_of(block), [str(label) for label in inner.get("labels") or []]
-    provider = _made(name, inner, keys, f"pullRequest.{name}")
+    provider = _provider_of(name, inner, keys, f"pullRequest.{name}")
     try:
         found = [pull_params(p) for p in provider.pulls() if is_chosen_pull(p, filters, labels)]
         if not found:
@@ -197,7 +199,7 @@ def _check_empty(
             )
 
 
-def _made(name: str, inner: Mapping[str, Any], keys: Keys, where: str) -> Provider:
+def _provider_of(name: str, inner: Mapping[str, Any], keys: Keys, where: str) -> Provider:
     if name == "awsCodeCommit":
         return _codecommit(inner, keys, where)
     kind = _KINDS[name]

@@ -43,7 +43,7 @@ class Provider:
 
 
 def text(item: Any, *path: str) -> str:
-    """Return a text of an answer, empty if it is absent.
+    """Return a text field of an answer, empty if it is absent.
 
     Raises: HostError if it is not text.
     """
@@ -56,7 +56,7 @@ def text(item: Any, *path: str) -> str:
     if item is None:
         return ""
     if isinstance(item, bool | Mapping | list):
-        raise HostError(f"{'.'.join(path)} of the answer is no text")
+        raise HostError(f"{'.'.join(path)} of the answer must be text")
     return str(item)
 
 
@@ -82,7 +82,7 @@ def names(item: Any, name: str, inner: str = "name") -> tuple[str, ...]:
     if found is None:
         return ()
     if not isinstance(found, list):
-        raise HostError(f"{name} of the answer is no list")
+        raise HostError(f"{name} of the answer must be a list")
     return tuple(e if isinstance(e, str) else text(e, inner) for e in found)
 
 

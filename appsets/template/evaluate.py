@@ -8,15 +8,15 @@ from typing import Any
 
 from appsets.template.functions import FUNCTIONS
 from appsets.template.functions.values import Missing, is_true, kind_of, shown
-from appsets.template.limits import MOST_OUTPUT, require_time
+from appsets.template.limits import MAX_OUTPUT, require_time
 from appsets.template.syntax import Command, Node, Operand, Pipe, Template, TemplateError, parse
 
-MOST_STEPS = 200_000
-MOST_CALLS = 50
+MAX_STEPS = 200_000
+MAX_CALLS = 50
 # Bounds of arguments and results, in total and each: counts of values, 64 characters count as one.
-MOST_VOLUME = 2_000_000
-MOST_IN_VALUE = 200_000
-CHARACTERS, MOST_BITS = 64, 1024
+MAX_VOLUME = 2_000_000
+MAX_VALUE_VOLUME = 200_000
+CHARACTERS, MAX_BITS = 64, 1024
 NO_VALUE = Missing()
 
 
@@ -33,38 +33,38 @@ class _Run:
 
     def __init__(self, template: Template, data: Any, missing: str) -> None:
         self.template, self.data, self.missing = template, data, missing
-        self.steps, self.size, self.calls = MOST_STEPS, 0, 0
-        self.volume = MOST_VOLUME
+        self.steps, self.size, self.calls = MAX_STEPS, 0, 0
+        self.volume = MAX_VOLUME
         self.out: list[str] = []
 
     def write(self, text: str) -> None:
         self.size += len(text)
-        if self.size > MOST_OUTPUT:
-            raise TemplateError(f"the template writes more than {MOST_OUTPUT} characters")
+        if self.size > MAX_OUTPUT:
+            raise TemplateError(f"the template writes more than {MAX_OUTPUT} characters")
         self.out.append(text)
 
     def weigh(self, value: Any) -> None:
         """Count an argument or result of a function: a loop can double a value in each step."""
         found, todo = 0, [value]
-        while todo and found <= MOST_IN_VALUE:
+        while todo and found <= MAX_VALUE_VOLUME:
             one = todo.pop()
             found += 1
             if isinstance(one, str):
-                found += len(one) // CHARACTERS if len(one) <= MOST_OUTPUT else MOST_IN_VALUE
-            elif isinstance(one, int) and one.bit_length() > MOST_BITS:
-                found += MOST_IN_VALUE
+                found += len(one) // CHARACTERS if len(one) <= MAX_OUTPUT else MAX_VALUE_VOLUME
+            elif isinstance(one, int) and one.bit_length() > MAX_BITS:
+                found += MAX_VALUE_VOLUME
             elif isinstance(one, Mapping):
                 todo += [*one.keys(), *one.values()]
             elif isinstance(one, list | tuple):
                 todo += one
         self.volume -= found
-        if found > MOST_IN_VALUE or self.volume < 0:
+        if found > MAX_VALUE_VOLUME or self.volume < 0:
             raise TemplateError("the template makes values that are too large")
 
     def step(self, line: int) -> None:
         self.steps -= 1
         if self.steps < 0:
-            raise TemplateError(f"line {line}: the template takes more than {MOST_STEPS} steps")
+            raise TemplateError(f"line {line}: the template takes more than {MAX_STEPS} steps")
 
 
 class _Scope:
@@ -181,8 +181,8 @@ def _items(value: Any, line: int) -> list[tuple[Any, Any]]:
     if isinstance(value, list | tuple):
         return list(enumerate(value))
     if isinstance(value, int) and not isinstance(value, bool):
-        if value > MOST_STEPS:
-            raise TemplateError(f"line {line}: range over {value} is more than {MOST_STEPS} steps")
+        if value > MAX_STEPS:
+            raise TemplateError(f"line {line}: range over {value} is more than {MAX_STEPS} steps")
         return [(n, n) for n in range(value)]
     raise TemplateError(f"line {line}: range can't iterate over {shown(value)}")
 
@@ -193,9 +193,9 @@ def _template(run: _Run, node: Node, dot: Any, scope: _Scope) -> None:
         raise TemplateError(f'line {node.line}: template "{node.text}" not defined')
     value = _pipe(run, node.pipe, dot, scope) if node.pipe is not None else None
     run.calls += 1
-    if run.calls > MOST_CALLS:
+    if run.calls > MAX_CALLS:
         raise TemplateError(
-            f"line {node.line}: templates call each other more than {MOST_CALLS} deep"
+            f"line {node.line}: templates call each other more than {MAX_CALLS} deep"
         )
     _nodes(run, body, value, _Scope(None, {"$": value}))
     run.calls -= 1

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from appsets.template.limits import MOST_OUTPUT, count_written, require_time
+from appsets.template.limits import MAX_OUTPUT, count_written, require_time
 from appsets.template.syntax import TemplateError
 
 _PLACE = re.compile(r"\{\{([^{}]*)\}\}")
@@ -18,7 +18,7 @@ def render(text: str, params: Mapping[str, Any]) -> str:
     if "{{" not in text:
         return text
     require_time()
-    left = MOST_OUTPUT
+    left = MAX_OUTPUT
 
     def one(found: re.Match[str]) -> str:
         nonlocal left
@@ -27,7 +27,7 @@ def render(text: str, params: Mapping[str, Any]) -> str:
             return found[0]
         left -= len(value)
         if left < 0:
-            raise TemplateError(f"the template writes more than {MOST_OUTPUT} characters")
+            raise TemplateError(f"the template writes more than {MAX_OUTPUT} characters")
         return value
 
     return _PLACE.sub(one, text)

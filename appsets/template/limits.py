@@ -4,11 +4,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
-MOST_SECONDS = 30.0
-"""Processor time: ten thousand ordinary applications take a few seconds."""
-MOST_OUTPUT = 1_000_000
+MAX_SECONDS = 30.0
+"""Seconds of processor time: ten thousand ordinary applications take a few."""
+MAX_OUTPUT = 1_000_000
 """The longest output of one template, in characters."""
-MOST_WRITTEN = 100_000_000
+MAX_WRITTEN = 100_000_000
 """Characters of all outputs and parameter names: 10 kB for each of 10,000 applications."""
 _mine = threading.local()
 
@@ -21,7 +21,7 @@ class OutOfTime(Exception):
 def bounded(seconds: float, work: Callable[[], float]) -> Iterator[None]:
     """Bound the processor time of this thread in the block."""
     until = work() + seconds
-    _mine.is_over, _mine.left = (lambda: work() > until), MOST_WRITTEN
+    _mine.is_over, _mine.left = (lambda: work() > until), MAX_WRITTEN
     try:
         yield
     finally:
@@ -38,20 +38,20 @@ def count_written(text: str) -> str:
         _mine.left = left - len(text)
         if _mine.left < 0:
             raise OutOfTime(
-                f"its templates and names of parameters are more than {MOST_WRITTEN:,} characters: "
+                f"its templates and names of parameters are more than {MAX_WRITTEN:,} characters: "
                 "make fewer or shorter ones"
             )
     return text
 
 
 def require_time() -> None:
-    """Check that there is time left; without a bound there always is.
+    """Check the remaining time, if it is bounded.
 
     Raises: OutOfTime.
     """
     is_over = getattr(_mine, "is_over", None)
     if is_over is not None and is_over():
         raise OutOfTime(
-            f"its generators and templates take more than {MOST_SECONDS:.0f} s: "
+            f"its generators and templates take more than {MAX_SECONDS:.0f} s: "
             "make fewer or simpler ones"
         )

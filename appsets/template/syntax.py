@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from hub.engine.errors import RuleError
 
-MOST_TEXT = 1_000_000
-MOST_DEPTH = 100
+MAX_TEXT = 1_000_000
+MAX_DEPTH = 100
 
 
 class TemplateError(RuleError):
@@ -27,7 +27,7 @@ class Token(NamedTuple):
     text: str
     line: int
     spaced: bool
-    """Whether white space stands before it: `a .b` is two words, `a.b` is one."""
+    """Whether white space precedes it: `a .b` is two words, `a.b` is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ _KEYWORDS = {
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str, int]]:
-    """Yield ("text" | "action", content, line), white space trimmed where the actions say so."""
+    """Yield ("text" | "action", content, line), with white space trimmed as the actions require."""
     position, trim, line = 0, False, 1
     while (opening := text.find("{{", position)) >= 0:
         plain = text[position:opening]
@@ -158,8 +158,8 @@ def parse(text: str) -> Template:
 
     Raises: TemplateError with the line of the error.
     """
-    if len(text) > MOST_TEXT:
-        raise TemplateError(f"the template is longer than {MOST_TEXT} characters")
+    if len(text) > MAX_TEXT:
+        raise TemplateError(f"the template is longer than {MAX_TEXT} characters")
     parser = _Parser(list(_pieces(text)))
     body, ended = parser.nodes(0)
     if ended:
@@ -174,8 +174,8 @@ class _Parser:
 
     def nodes(self, depth: int) -> tuple[tuple[Node, ...], str]:
         """Return nodes up to an `end` or `else` action, and that action."""
-        if depth > MOST_DEPTH:
-            raise TemplateError(f"line {self.line}: nested deeper than {MOST_DEPTH}")
+        if depth > MAX_DEPTH:
+            raise TemplateError(f"line {self.line}: nested deeper than {MAX_DEPTH}")
         found: list[Node] = []
         while self._next < len(self._pieces):
             kind, content, self.line = self._pieces[self._next]
@@ -338,7 +338,7 @@ def _literal(token: Token) -> Any:
     if token.kind == "char":
         inner = _unescaped(text[1:-1], token.line)
         if len(inner) != 1:
-            raise TemplateError(f"line {token.line}: {text} is no character")
+            raise TemplateError(f"line {token.line}: {text} is not a valid character")
         return ord(inner)
     digits = text.replace("_", "")
     try:
@@ -351,7 +351,7 @@ def _literal(token: Token) -> Any:
         try:
             return int(digits, 8)
         except ValueError:
-            raise TemplateError(f"line {token.line}: {text} is no number") from error
+            raise TemplateError(f"line {token.line}: {text} is not a valid number") from error
 
 
 def _unescaped(text: str, line: int) -> str:
@@ -361,7 +361,7 @@ def _unescaped(text: str, line: int) -> str:
             # More than one character are digits: hexadecimal after a letter, else octal.
             number = int(code[1:], 16) if code[0] in "xuU" else int(code, 8)
             if number > sys.maxunicode or 0xD800 <= number < 0xE000:
-                raise TemplateError(f"line {line}: \\{code} is no character")
+                raise TemplateError(f"line {line}: \\{code} is not a valid character")
             return chr(number)
         if code not in _ESCAPES:
             raise TemplateError(f"line {line}: unknown escape \\{code}")

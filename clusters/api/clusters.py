@@ -103,7 +103,7 @@ def _text_map(value: Any, field: str) -> dict[str, str]:
 
 
 def sketch(body: Mapping[str, Any]) -> Cluster:
-    """Return the fields of a body that access decisions need, without validation or resolution."""
+    """Return the fields of a body that access decisions need, not validated or resolved."""
     labels = body.get("labels")
     server = text_at(body, "server").rstrip("/")
     return Cluster(
@@ -117,7 +117,7 @@ def sketch(body: Mapping[str, Any]) -> Cluster:
 
 
 def require_register(caller: Caller, body: Mapping[str, Any]) -> None:
-    """Return if a caller may register the cluster in a body.
+    """Check that a caller may register the cluster in a body.
 
     It runs before the server's name is resolved or contacted.
     Raises: AccessDenied.
@@ -127,7 +127,7 @@ def require_register(caller: Caller, body: Mapping[str, Any]) -> None:
 
 
 def require_move(caller: Caller, row: Cluster, body: Mapping[str, Any]) -> None:
-    """Return if a caller may move a cluster to where a body puts it.
+    """Check that a caller may change a cluster as a body says.
 
     A new name or new labels need the permission for the result too.
     Raises: AccessDenied.
@@ -270,14 +270,16 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     """Store a cluster, and start to watch it."""
     before = _record(existing) if existing is not None else None
     labels = orjson.dumps(existing.labels).decode() if existing is not None else ""
-    is_seen = existing is None or any(
+    affects_sets = existing is None or any(
         getattr(existing, f) != getattr(draft, f)
         for f in ("name", "labels", "annotations", "project")
     )
     with transaction.atomic():
         row = existing or draft
         if not row.lock() and existing is not None:
-            raise NotFound(f"cluster {existing.server} was removed meanwhile: register it again")
+            raise NotFound(
+                f"cluster {existing.server} was removed in the meantime: register it again"
+            )
         if existing is not None:
             for field in _WRITTEN:
                 setattr(existing, field, getattr(draft, field))
@@ -302,7 +304,7 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
         )
         publish()
         wake(TaskName.CLUSTERS_CHANGED, row.pk, priority=1)
-        if is_seen:
+        if affects_sets:
             wake(
                 TaskName.APPSETS_CLUSTERS_CHANGED,
                 labels,
@@ -399,7 +401,7 @@ class OneCluster(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, identity: str) -> Response:
-        """Remove a cluster from the hub; its resources stay, its applications report the loss."""
+        """Remove a cluster from the hub; its resources stay."""
         row = named(request, identity, "delete")
         if row.is_home:
             raise Protected(f"{HOME_NAME} is the hub itself and cannot be removed")
@@ -408,7 +410,7 @@ class OneCluster(View):
             pks = list(
                 row.applications.select_for_update().order_by("pk").values_list("pk", flat=True)
             )
-            # Its watcher may be writing: it waits for this lock, and then finds the cluster gone.
+            # Its watcher may be writing: it waits for this lock, and then finds no cluster.
             row.lock()
             Tombstone.objects.create(
                 resource_version=next_version(),
@@ -480,7 +482,7 @@ def rotate(row: Cluster, who: str) -> None:
     """Create, test and store a new token for a cluster, then delete the old one.
 
     Raises: Precondition when the new one does not work, and then the old one stays; Conflict when
-        the cluster's registration was changed meanwhile.
+        the cluster's registration was changed in the meantime.
     """
     rotation = rotating.begin(row)
     draft = Cluster(
@@ -506,5 +508,5 @@ def rotate(row: Cluster, who: str) -> None:
             save(current, draft, who)
     if not is_same:
         rotation.undo(before)
-        raise Conflict(f"cluster {row.name} was changed meanwhile: rotate again")
+        raise Conflict(f"cluster {row.name} was changed in the meantime: rotate again")
     rotation.retire(Connection(draft.server, draft.name, draft.config))

@@ -65,7 +65,7 @@ class Controllers:
                     _ACTIONS[kind.kind](self._store, kind, manifest)
                 except Failure as failure:
                     log.debug("sandbox controller of %s %s: %s", kind.kind, name, failure.message)
-                except Exception:  # one odd resource must not stop the sandbox
+                except Exception:  # one malformed resource must not stop the sandbox
                     log.exception("sandbox controller of %s %s failed", kind.kind, name)
 
 

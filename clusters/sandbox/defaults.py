@@ -126,7 +126,7 @@ _IMMUTABLE = {
 
 
 def check(kind: str, manifest: Manifest, before: Manifest | None) -> None:
-    """Return if a resource is valid.
+    """Check that a resource is valid.
 
     Raises: Rejected with the text of a real server's first complaint.
     """

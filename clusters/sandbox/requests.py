@@ -51,7 +51,7 @@ class Sandbox:
         self.name, self.token = name, token
         self.store = Store(name, path)
         self.down = False
-        """While true every request fails, as with a cluster that is away."""
+        """While true every request fails, as with an unreachable cluster."""
         self.controllers = Controllers(self.store)
 
     async def handle(self, request: web.Request, path: str) -> web.StreamResponse:

@@ -26,7 +26,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "resourceClaims": ("name",),
 }
 _PLAIN = {"NetworkPolicy", "Ingress", "CustomResourceDefinition", "EndpointSlice", "Endpoints"}
-"""Kinds whose lists are one value each."""
+"""Kinds whose lists are atomic."""
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Read the lists and watches of a cluster: bounded pages and events, errors by their meaning."""
+"""Read the lists and watches of a cluster, with limits on pages and events."""
 
 import contextlib
 from collections.abc import AsyncIterator

@@ -17,7 +17,7 @@ from clusters.models import Cluster
 from clusters.watching.answers import check_server
 from clusters.watching.watch_discovery import KindDiscovery
 from clusters.watching.watch_kind import RECONNECT
-from clusters.watching.watch_probe import keep_probing
+from clusters.watching.watch_probe import probe_until_cancelled
 from clusters.watching.watch_session import WatchSession
 from clusters.watching.watch_writer import BatchWriter
 from hub.base.metrics import CLUSTER_STATUS
@@ -107,7 +107,7 @@ class ClusterWatch:
             tasks = [
                 asyncio.create_task(self._writer.run()),
                 asyncio.create_task(self._discovery.until_broken()),
-                asyncio.create_task(keep_probing(session)),
+                asyncio.create_task(probe_until_cancelled(session)),
                 asyncio.create_task(self._discovery.run(version)),
             ]
             try:

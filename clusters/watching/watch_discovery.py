@@ -149,7 +149,8 @@ class KindDiscovery:
         state.task.add_done_callback(self._kind_ended)
 
     def _kind_ended(self, task: asyncio.Task[None]) -> None:
-        # Without a watch the kind would keep its last state for ever: restart the whole cluster.
+        # Without a watch the kind would keep its last state for ever: restart all watches of the
+        # cluster.
         if not task.cancelled() and task.exception() is not None and not self._broken.done():
             self._broken.set_result(task.exception())
 
@@ -181,7 +182,7 @@ class KindDiscovery:
             now = time.monotonic()
             listed = sum(len(state.listed) for state in self._kinds.values())
             before, progress = progress, (listed, sum(session.counts.values()))
-            # A large cluster takes its time: only one without any progress starts over.
+            # A large cluster may take long: the lists start again only without any progress.
             if progress != before:
                 deadline = now + LIST_SECONDS
             if now > deadline:
@@ -191,7 +192,8 @@ class KindDiscovery:
                     f"{LIST_SECONDS} seconds",
                 )
             await asyncio.sleep(0.05)
-        # The events that arrived meanwhile are written before the store is called complete.
+        # The events that arrived in the meantime are written before the store is marked as
+        # complete.
         while not self._writer.is_empty:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         rows = LiveResource.objects.filter(cluster_id=session.cluster.pk)

@@ -45,13 +45,13 @@ _PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 
 @dataclass
 class KindState:
-    """How far the watch of one kind is."""
+    """The progress of the watch of one kind."""
 
     kind: Kind
     whole: bool
     """False when only metadata is watched."""
     namespaces: list[str]
-    """One empty string stands for all of them."""
+    """One empty string means all namespaces."""
     task: asyncio.Task[None] | None = None
     listed: set[str] = field(default_factory=set)
     schema: int | None = None
@@ -96,8 +96,8 @@ class KindWatch:
                 failures = 0
                 await self._keep_watching(namespace, version, whole=whole)
             except Relist:
-                # The first relist is immediate. A server that ends every watch is not asked for
-                # lists without a pause.
+                # The first relist is immediate. A server that ends every watch must not receive
+                # list requests without a pause.
                 is_early = time.monotonic() - started_at < SHORT_SECONDS * 10
                 relists = relists + 1 if is_early else 0
                 if relists > 1:
@@ -130,8 +130,8 @@ class KindWatch:
         scope = [namespace] if namespace else []
         self._state.schema = session.schema_generation(kind)
         async with session.lists, asyncio.timeout(LIST_SECONDS):
-            # Read before the list: what others write meanwhile is newer than the list, and not
-            # deleted because the list lacks it.
+            # Read before the list: resources that are written in the meantime are newer than the
+            # list, and must not be deleted because the list lacks them.
             missing = await session.query(
                 live.known_keys, session.cluster.pk, kind.group, kind.kind, scope
             )
@@ -215,7 +215,7 @@ class KindWatch:
                     self._session.note_definition(item)
 
     def _typed(self, item: Manifest) -> Manifest:
-        """Return an object with its type: lists and metadata watches send other ones or none."""
+        """Return an object with its type: lists and metadata watches send another type or none."""
         kind = self._state.kind
         return {**item, "apiVersion": kind.api_version, "kind": kind.kind}
 

@@ -16,7 +16,7 @@ PAUSE_SECONDS = 5.0
 ATTEMPTS = 3
 
 
-async def keep_probing(session: WatchSession) -> None:
+async def probe_until_cancelled(session: WatchSession) -> None:
     """Probe at intervals, and at once after a failed request, until cancelled.
 
     Raises: ClientError, OSError or TimeoutError when the server does not answer several times in a
@@ -34,7 +34,7 @@ async def keep_probing(session: WatchSession) -> None:
             except (streams.ClientError, OSError, TimeoutError):
                 if attempt == ATTEMPTS:
                     raise
-                # A server that is restarting gets a moment.
+                # Allow a server some time to restart.
                 await asyncio.sleep(PAUSE_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""The parts of one cluster's watch share this: connection, threads, limits and counts."""
+"""State that the parts of one cluster's watch share: connection, threads, limits and counts."""
 
 import asyncio
 import functools
@@ -67,7 +67,7 @@ class WatchSession:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def reset(self) -> None:
-        """Forget what an earlier run counted: the new lists count everything again."""
+        """Reset the counts of an earlier run: the new lists count everything again."""
         self.counts.clear()
         self.rejected.clear()
         self._definitions.clear()
@@ -136,14 +136,14 @@ class WatchSession:
     def count(self, kind: Kind, namespace: str, total: int) -> None:
         """Note how many objects a list has so far.
 
-        Raises: Stalled beyond the limit of a cluster.
+        Raises: Stalled if the limit of a cluster is exceeded.
         """
         self.counts[kind.group, kind.kind, namespace] = total
         if sum(self.counts.values()) > settings.CLUSTER_OBJECTS:
             raise self.too_many_objects()
 
     def too_many_objects(self) -> Stalled:
-        """Return the error of a cluster with more objects than the hub keeps."""
+        """Return the error of a cluster with more objects than the hub stores."""
         return Stalled(
             "TooManyObjects",
             f"cluster {self.cluster.name} has more than {settings.CLUSTER_OBJECTS} objects, the "
@@ -167,7 +167,7 @@ class WatchSession:
         return self._definitions.get((kind.group, kind.plural))
 
     def warning(self) -> str:
-        """Return what to show for a connected cluster of which some objects are left out."""
+        """Return the message for a connected cluster of which some objects are left out."""
         kinds = sorted(self.rejected)
         if not kinds:
             return ""

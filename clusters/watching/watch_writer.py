@@ -32,7 +32,7 @@ class BatchWriter:
         self._contact_saved_at = self._counted_at = 0.0
 
     def reset(self) -> None:
-        """Drop what an earlier run did not write: the new lists read it again."""
+        """Drop the unwritten changes of an earlier run: the new lists read them again."""
         self._batch = live.Batch()
         self._changed.clear()
         self._room.set()

@@ -1,6 +1,6 @@
-"""Who may do what. All access to rows for users is decided here.
+"""Decide what callers may do. All access to rows for users is decided here.
 
-Policies come from documents (the setting `rbac`), roles kept as objects, project roles and
+Policies come from documents (the setting `rbac`), roles stored as objects, project roles and
 temporary grants. They are compiled together, and again as soon as one of them changes. The rules
 and the built-in roles are in `hub.engine.rbac`, who holds a right is answered by
 `hub.access.explain`, and each view names the right that it needs as `permission`.
@@ -46,11 +46,11 @@ SETTING = "rbac"
 
 
 class Rights(NamedTuple):
-    """What decisions depend on: two callers with the same rights get the same answers."""
+    """The inputs of a decision: callers with the same rights get the same decisions."""
 
     subjects: tuple[str, ...]
     project: str
-    """The only project that may be touched, any when empty."""
+    """The only project that the rights apply to; empty for all projects."""
     enabled: bool
 
 
@@ -67,7 +67,7 @@ class Caller:
     subjects: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     project: str = ""
-    """The only project that the token of a project's role may touch."""
+    """The only project that the token of a project's role applies to."""
     token_id: str = ""
     session_id: str = ""
     method: str = ""
@@ -75,12 +75,12 @@ class Caller:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether nobody is signed in."""
+        """Whether the caller is not signed in."""
         return self.account is None and not self.project
 
     @property
     def rights(self) -> Rights:
-        """The caller's rights, as decisions use them."""
+        """The caller's rights, in the form that decisions use."""
         return Rights(self.subjects, self.project, self.account is None or self.account.enabled)
 
     def as_record(self) -> dict[str, Any]:
@@ -118,8 +118,8 @@ _of_request: contextvars.ContextVar[list[_State] | None] = contextvars.ContextVa
 )
 
 
-def look_again() -> None:
-    """Load the newest policies for the next decision, and those that follow in this request."""
+def reload_policies() -> None:
+    """Load the current policies for all further decisions of this request."""
     _of_request.set([])
 
 
@@ -228,7 +228,7 @@ def identity_of(caller: Caller) -> dict[str, Any]:
 
 
 def caller_by(identity: Mapping[str, Any] | None) -> Caller:
-    """Return the caller of `identity_of`, with its current rights; anonymous when it is gone."""
+    """Return the caller of `identity_of` with its current rights, or the anonymous one."""
     found = identity or {}
     account = Account.objects.filter(pk=found["account"]).first() if "account" in found else None
     if account is not None:
@@ -271,7 +271,7 @@ def decide_by(
 ) -> Decision:
     """Return whether some rights allow an action on an object.
 
-    An account's rights over itself are part of `decide`.
+    The rights of an account to itself are checked by `decide` only.
     """
     if not rights.enabled:
         return Decision(allowed=False)
@@ -282,7 +282,7 @@ def decide_by(
 
 
 def common(rights: Rights) -> Rights:
-    """Return the rights without names that no policy mentions; most of a team share them."""
+    """Return the rights without names that no policy mentions: many callers share the result."""
     return rights._replace(subjects=_current().enforcer.relevant(rights.subjects))
 
 
@@ -309,7 +309,7 @@ def require(
     project: str = "",
     where: Where | None = None,
 ) -> None:
-    """Return if the caller may, and record the refusal otherwise.
+    """Check that the caller may do an action to an object, and record a refusal.
 
     Raises: AccessDenied with Argo CD's text.
     """
@@ -322,7 +322,7 @@ def require(
 
 
 def require_any(caller: Caller, resource: str, action: str, name: str) -> None:
-    """Return if the caller may do the action to any object; a refusal is recorded.
+    """Check that the caller may do the action to at least one object, and record a refusal.
 
     It is the first check of a request that changes something, as it needs neither body nor database
     rows.
@@ -401,7 +401,7 @@ def stored_documents() -> dict[str, Any]:
 
 
 def check_documents(value: Any) -> list[str]:
-    """Return a sentence per line that cannot be used; such lines disable nothing else.
+    """Return a message for each invalid line; other lines still apply.
 
     Raises: Invalid when the value is not a set of documents.
     """
@@ -434,7 +434,7 @@ def _document_problems(value: Mapping[str, Any]) -> list[Problem]:
 
 
 def check_patterns(value: Any) -> None:
-    """Return if every pattern in some policy documents can be used.
+    """Check that every pattern in the policy documents is valid.
 
     Raises: Invalid naming the document, the line and the field.
     """
@@ -444,7 +444,7 @@ def check_patterns(value: Any) -> None:
 
 
 def set_project_roles(project: str, roles: list[dict[str, Any]] | None) -> None:
-    """Register how the roles of projects are read; None stands for a deleted project."""
+    """Store the roles of a project for access decisions; None for a deleted project."""
     row = ProjectPolicy.objects.filter(project=project).first()
     if (row.roles if row else None) == roles:
         return
@@ -488,7 +488,7 @@ def grant_json(grant: Grant) -> dict[str, Any]:
 
 
 def checked_rule(rule: Any, field: str) -> dict[str, str]:
-    """Return a rule of a role kept as an object.
+    """Return a valid rule of a role that is stored as an object.
 
     Raises: Invalid naming the field.
     """
@@ -496,7 +496,7 @@ def checked_rule(rule: Any, field: str) -> dict[str, str]:
         raise Invalid(f"{field} must be an object")
     unknown = set(rule) - {"resource", "action", "object", "effect", "clusters"}
     if unknown:
-        raise Invalid(f"{field}: {min(unknown)!r} is no field of a rule")
+        raise Invalid(f"{field}: {min(unknown)!r} is not a field of a rule")
     result = {"effect": "allow", "clusters": "", **rule}
     for name in ("resource", "action", "object", "effect", "clusters"):
         if not isinstance(result.get(name), str) or (name != "clusters" and not result[name]):

@@ -70,7 +70,7 @@ class Sources:
         try:
             return usable(make(), self.mode)
         except (RuleError, KeyError, TypeError, ValueError, AttributeError) as error:
-            # One source that cannot be read must not take away other subjects' rights.
+            # One unreadable source must not remove other subjects' rights.
             log.warning("the policy of %s cannot be used: %s", origin, error)
             return Policy(
                 problems=(Problem(origin, f"it cannot be read, write it again: {error}"),)
@@ -137,10 +137,9 @@ def _scopes(value: Any) -> tuple[str, ...]:
 
 
 def names_of_roles(roles: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the names of roles kept as objects, which no provider's group may claim.
+    """Return the names of roles that are stored as objects, which no provider's group may claim.
 
-    Anybody may have a provider name a group like a role, so only the role's members decide who has
-    it.
+    A provider may have a group with the name of a role, so only the role's members have it.
     """
     return frozenset(
         str(role.get("name"))
@@ -150,7 +149,7 @@ def names_of_roles(roles: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
 
 def role_policy(role: Mapping[str, Any]) -> Policy:
-    """Return the policy lines of a role kept as an object."""
+    """Return the policy lines of a role that is stored as an object."""
     name, origin = str(role["name"]), f"role {role['name']}"
     rules, problems = list[Rule](), list[Problem]()
     for number, entry in enumerate(_list(role.get("rules")), 1):
@@ -189,7 +188,7 @@ def _role_rule(name: str, entry: Mapping[str, Any], where: str) -> Rule:
 
 
 def grant_rule(grant: Mapping[str, Any]) -> Rule:
-    """Return the policy line of a grant while it lasts."""
+    """Return the policy line of an active grant."""
     return Rule(
         grant["subject"],
         grant["resource"],

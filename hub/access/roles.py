@@ -84,7 +84,7 @@ def to_csv(roles: list[dict[str, Any]]) -> str:
 
 
 def from_csv(text: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the roles in policy lines, and a sentence per line that cannot be used."""
+    """Return the roles in policy lines, and a message for each invalid line."""
     roles: dict[str, dict[str, Any]] = {}
 
     def role(name: str) -> dict[str, Any]:

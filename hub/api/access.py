@@ -35,7 +35,7 @@ class PolicyDocuments(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return the documents, and the lines in them that cannot be used."""
+        """Return the documents, and the invalid lines in them."""
         require(actor(request), "roles", "get", "policy")
         value = decisions.stored_documents()
         problems = [f"{p.origin}: {p.message}" for p in decisions.broken_rules()]
@@ -67,7 +67,7 @@ class PolicyDocuments(View):
 
 
 class Roles(View):
-    """`/flotilla/roles`: roles kept as objects."""
+    """`/flotilla/roles`: roles that are stored as objects."""
 
     permission = ("roles", "get")
 

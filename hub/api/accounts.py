@@ -105,7 +105,7 @@ class ChangeAccount(OneAccount):
             raise Invalid(
                 f"{min(unknown)} cannot be changed; enabled, capabilities and password can"
             )
-        # By Argo CD's rules an account may always change its own password and tokens, but not its
+        # As in Argo CD, an account may always change its own password and tokens, but not its
         # rights.
         if {"enabled", "capabilities", "password"} & set(body) and not _administers(request, name):
             raise AccessDenied("permission denied")

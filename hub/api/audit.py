@@ -15,7 +15,7 @@ from hub.api.access import question
 from hub.audit import chain, forwarding, trail
 from hub.audit.export import bundle, csv_lines, lines
 from hub.audit.reports import changes, verification
-from hub.audit.search import MOST, moment, search, sequences, shown, unknown_among
+from hub.audit.search import MAX_EVENTS, moment, search, sequences, shown, unknown_among
 from hub.engine.errors import Invalid, NotFound
 from hub.models import (
     AuditEvent,
@@ -36,7 +36,7 @@ class Events(View):
     def get(self, request: Request) -> Response:
         """Return events, filtered by parameters and `q`, in pages by `limit` and `before`."""
         require(actor(request), "audit", "get", "events")
-        limit = min(max(1, number(request, "limit", 100)), MOST)
+        limit = min(max(1, number(request, "limit", 100)), MAX_EVENTS)
         rows = search(request.query_params).order_by("-pk")
         before = number(request, "before")
         if before:
@@ -147,7 +147,8 @@ class Retention(View):
         body = body_map(request)
         for name, days in body.items():
             if name not in chain.RETENTION:
-                raise Invalid(f"{name!r} is no class; there are {', '.join(chain.RETENTION)}")
+                classes = ", ".join(chain.RETENTION)
+                raise Invalid(f"{name!r} is not a class; the classes are {classes}")
             if (
                 not isinstance(days, int)
                 or isinstance(days, bool)

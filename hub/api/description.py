@@ -24,7 +24,7 @@ class _Kept:
     _texts: ClassVar[dict[str, bytes]] = {}
 
     def get(self, request: Request, *_args: Any, **_kwargs: Any) -> HttpResponse:
-        """Return the description of the whole surface, whoever requests it."""
+        """Return the description of the whole surface, the same for every caller."""
         renderer = request.accepted_renderer
         with self._lock:
             if renderer.format not in self._texts:

@@ -17,7 +17,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub.access.decisions import Caller, is_allowed, look_again
+from hub.access.decisions import Caller, is_allowed, reload_policies
 from hub.auth.cli_sign_in import cli_client
 from hub.auth.providers import enabled_providers
 from hub.auth.requests import note_origin, set_token_cookie, token_of
@@ -83,7 +83,7 @@ class UserInfo(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return the current account, or that nobody is signed in."""
+        """Return the current account, if the caller is signed in."""
         caller = request.user
         if not isinstance(caller, Caller) or caller.is_anonymous:
             return Response({"loggedIn": False})
@@ -219,7 +219,7 @@ def healthz(_request: HttpRequest) -> HttpResponse:
 
 
 def readyz(_request: HttpRequest) -> HttpResponse:
-    """Report whether requests can be served: the database responds and has the code's schema."""
+    """Report whether requests can be served: the database responds and has the expected schema."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -232,7 +232,7 @@ def readyz(_request: HttpRequest) -> HttpResponse:
                 status=503,
                 content_type="text/plain",
             )
-    except Error:  # from the database, or from the connection to it
+    except Error:  # raised by the database or by the connection to it
         return HttpResponse("the database does not answer", status=503, content_type="text/plain")
     return HttpResponse("ok", content_type="text/plain")
 
@@ -261,7 +261,7 @@ def _may_scrape(request: HttpRequest) -> bool:
     if settings.METRICS_TOKEN:
         return compare_digest(token.encode(), settings.METRICS_TOKEN.encode())
     # A proxy on this machine passes on requests from anywhere.
-    if settings.PROXY_HOPS or any(request.headers.get(name) for name in _HANDED_ON):
+    if settings.PROXY_HOPS or any(request.headers.get(name) for name in _PROXY_HEADERS):
         return False
     try:
         return ip_address(str(request.META.get("REMOTE_ADDR", ""))).is_loopback
@@ -270,14 +270,14 @@ def _may_scrape(request: HttpRequest) -> bool:
 
 
 def _has_right(token: str) -> bool:
-    look_again()
+    reload_policies()
     try:
         return is_allowed(verify(token), "settings", "get", "metrics")
     except Unauthenticated:
         return False
 
 
-_HANDED_ON = (
+_PROXY_HEADERS = (
     "X-Forwarded-For",
     "X-Forwarded-Host",
     "X-Forwarded-Proto",
@@ -299,5 +299,5 @@ def not_found(_request: HttpRequest, path: str = "") -> JsonResponse:
 
 
 def not_served(_request: HttpRequest) -> HttpResponse:
-    """Return 404 for a page of a library that this hub does not offer."""
+    """Return 404 for a library's page that this hub does not offer."""
     raise Http404

@@ -56,7 +56,10 @@ CHECKPOINT_AFTER = timedelta(minutes=5)
 # PostgreSQL's advisory locks.
 _LOCKS = {"seal": 0x466C6F74, "forward": 0x466C6F75}
 RETENTION = {"sign-in": 400, "refusal": 400, "change": 0, "access": 0}
-"""Days that events of a class are kept; 0 is for ever. The setting `audit_retention` changes it."""
+"""Retention of each class of events in days; 0 is for ever.
+
+The setting `audit_retention` changes it.
+"""
 
 
 def stamp(at: datetime) -> str:
@@ -235,7 +238,7 @@ def checkpoint_json(row: AuditCheckpoint) -> dict[str, Any]:
 
 
 def rows(first: int, last: int, chosen: Q | None = None) -> Iterator[dict[str, Any]]:
-    """Return links with their events in order; for events that are not chosen, only the link."""
+    """Yield the links in order; with their events, if these are selected."""
     for start in range(first, last + 1, BATCH):
         end = min(last, start + BATCH - 1)
         links = list(AuditLink.objects.filter(sequence__range=(start, end)).order_by("sequence"))
@@ -284,7 +287,7 @@ def expired_before() -> int:
 
 
 def retain(now: datetime) -> int:
-    """Remove events that are older than their class is kept.
+    """Remove events whose retention period is over.
 
     Their links stay, so that the chain can be checked.
     """

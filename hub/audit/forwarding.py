@@ -29,7 +29,7 @@ def configure(wanted: dict[str, Any]) -> None:
     config: dict[str, Any] = {}
     unknown = wanted.keys() - TARGETS.keys()
     if unknown:
-        raise Invalid(f"{min(unknown)!r} is no target; there are {' and '.join(TARGETS)}")
+        raise Invalid(f"{min(unknown)!r} is not a target; the targets are {' and '.join(TARGETS)}")
     stored = setting(_CONFIG, {})
     for name, target in TARGETS.items():
         if wanted.get(name):
@@ -94,8 +94,8 @@ def _is_due(own: dict[str, Any], head: int, now: datetime) -> bool:
     return bool(own.get("through", 0) < head and own.get("next", "") <= now.isoformat())
 
 
-def _keep(name: str, own: dict[str, Any]) -> None:
-    """Store the progress of a target, unless it was removed or changed meanwhile."""
+def _store_progress(name: str, own: dict[str, Any]) -> None:
+    """Store the progress of a target, unless the target was removed or changed in the meantime."""
     with transaction.atomic():
         row = Setting.objects.select_for_update().filter(name=_STATE).first()
         if row is not None and name in row.value:
@@ -117,7 +117,7 @@ def _send_all(name: str, target: dict[str, Any], now: datetime) -> int:
             failures = own.get("failures", 0) + 1
             pause = min(LONGEST_PAUSE, timedelta(seconds=5 * 2 ** min(failures - 1, 10)))
             text = f"{type(error).__name__}: the target did not take events from {through + 1} on"
-            _keep(
+            _store_progress(
                 name,
                 {
                     "through": through,
@@ -129,7 +129,7 @@ def _send_all(name: str, target: dict[str, Any], now: datetime) -> int:
             log.warning("audit forwarding to the %s: %s", name, text)
             return total
         through, total, own = rows[-1]["sequence"], total + len(rows), {}
-        _keep(name, {"through": through})
+        _store_progress(name, {"through": through})
     return total
 
 

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from hub.audit import chain, trail
-from hub.audit.search import MOST, search
+from hub.audit.search import MAX_EVENTS, search
 from hub.engine.errors import Invalid
 from hub.models import (
     change_setting,
@@ -53,10 +53,10 @@ def changes(params: Any) -> dict[str, Any]:
         search(params)
         .exclude(outcome="refused")
         .exclude(retention="sign-in")
-        .order_by("pk")[: MOST * 10 + 1]
+        .order_by("pk")[: MAX_EVENTS * 10 + 1]
     )
     objects: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for event in rows[: MOST * 10]:
+    for event in rows[: MAX_EVENTS * 10]:
         objects.setdefault((event.kind, event.object), []).append(
             {
                 "at": chain.stamp(event.at),
@@ -74,6 +74,6 @@ def changes(params: Any) -> dict[str, Any]:
     return {
         "from": params["from"],
         "to": params.get("to", ""),
-        "truncated": len(rows) > MOST * 10,
+        "truncated": len(rows) > MAX_EVENTS * 10,
         "items": items,
     }

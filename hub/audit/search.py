@@ -1,4 +1,4 @@
-"""Search the audit trail, and show events to people."""
+"""Search the audit trail, and prepare events for display."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from hub.models import (
 )
 
 FIELDS = ("actor", "project", "cluster", "object", "verb", "kind", "outcome", "ticket", "address")
-MOST = 1000
+MAX_EVENTS = 1000
 UNKNOWN = "outcome unknown"
 """The label of a change whose outcome is not known yet."""
 
@@ -37,7 +37,7 @@ def moment(text: str, field: str, *, end: bool = False) -> datetime | None:
         found = parse_datetime(text.replace(" ", "+"))
         day = parse_date(text) if found is None else None
     except ValueError as error:
-        raise Invalid(f"{field}: {text[:40]!r} is no time") from error
+        raise Invalid(f"{field}: {text[:40]!r} is not a valid time") from error
     if day is not None:
         first = time_in_range(datetime(day.year, day.month, day.day, tzinfo=UTC), field)
         return first + timedelta(days=1 if end else 0)
@@ -124,10 +124,10 @@ def unknown_among(events: Sequence[AuditEvent]) -> set[int]:
 
 
 def shown(event: AuditEvent, sequence: int | None, *, is_open: bool = False) -> dict[str, Any]:
-    """Return an event for a person, with its sequence once it is in the chain.
+    """Return an event for display, with its sequence once it is in the chain.
 
-    Shapes: `result` of an intent that `is_open` says that the outcome is unknown; it is not part of
-        the chain.
+    Shapes: with `is_open`, `result` says that the outcome is not known yet; it is not part of the
+    chain.
     """
     found = {**chain.event_json(event), "number": event.pk, "sequence": sequence}
     return {**found, "result": UNKNOWN} if event.outcome == "intent" and is_open else found

@@ -172,7 +172,7 @@ def record_refusal_once(  # noqa: PLR0913 - an event has many fields
     """Record a refusal that automation repeats, unless the trail has it already.
 
     The same refusal of the same revisions is recorded once; with `each_operation`, once per
-    operation. Returns whether it was recorded.
+    operation. Return whether it was recorded.
     """
     known = AuditEvent.objects.filter(
         object=printable(name)[:600], verb=printable(verb)[:64], kind=kind[:64], outcome="refused"
@@ -189,14 +189,14 @@ def record_refusal_once(  # noqa: PLR0913 - an event has many fields
 
 
 def concern(verb: str, kind: str, name: str, project: str, cluster: str = "") -> None:
-    """Note the object of the current request, for a refusal that may follow."""
+    """Set the object of the current request, for a refusal that may follow."""
     about.set(Subject(verb, kind, name, project, cluster))
 
 
 def record_error(error: Exception, actor: str, otherwise: Subject) -> None:
     """Record a request that a rule refused, once; other errors are not refusals.
 
-    Shapes: `otherwise` is the object of the request where `concern` noted none.
+    Shapes: `otherwise` is the object of the request if `concern` was not called.
     """
     if not isinstance(error, RefusedByRule) or error.recorded:
         return

@@ -33,7 +33,7 @@ class LocalBackend(BaseBackend):
         password: str = "",
         **credentials: Any,
     ) -> Account | None:
-        """Return the account, or None if anything is wrong."""
+        """Return the account, or None if the name, the password or the account is invalid."""
         del credentials
         if request is not None:
             note_origin(request)
@@ -73,7 +73,7 @@ class AccountAdapter(DefaultAccountAdapter):
         """Do nothing: pages show their own messages."""
 
     def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
-        """Send nothing: the audit trail has the event."""
+        """Do nothing: the audit trail has the event."""
 
     def pre_login(self, request: HttpRequest, user: Account, **kwargs: Any) -> Any:
         """Remember the password, or the provider's answer, with which this sign-in began."""
@@ -83,7 +83,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def login(self, request: HttpRequest, user: Account) -> None:
         """Sign in an account that has not changed since the sign-in began.
 
-        A second factor may come a quarter of an hour after the password.
+        The second factor may follow up to 15 minutes after the password.
         """
         began_with = request.session.pop(BEGAN_WITH, "")
         require_unchanged(request, user, began_with)
@@ -110,10 +110,10 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 def require_unchanged(request: HttpRequest, user: Account, began_with: str) -> None:
-    """Return if an account may still sign in as it could when the sign-in began.
+    """Check that an account may still sign in.
 
-    Raises: ImmediateHttpResponse, to the sign-in page, when its password changed or it was disabled
-        meanwhile.
+    Raises: ImmediateHttpResponse, to the sign-in page, when the account was disabled, or its
+    password changed, since the sign-in began.
     """
     account = Account.objects.filter(pk=user.pk).first()
     if account and account.may_sign_in and str(account.token_generation) == began_with:

@@ -98,7 +98,7 @@ def save_account(
             account = _draft(name, password) if must_be_new else _locked(name)
             before = record_of(account) if account.pk else None
             _set_rights(account, enabled, capabilities)
-            # Save only these fields: a password or a provider's groups may change meanwhile.
+            # Save only these fields: a password or a provider's groups may have changed in between.
             account.save(update_fields=None if before is None else ["enabled", "capabilities"])
             if not account.may_sign_in:
                 end_grants(Account.objects.filter(pk=account.pk))

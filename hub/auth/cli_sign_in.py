@@ -27,7 +27,7 @@ CLI_PORTS = (8085, 8086, 8087, 8088, 8089)
 CLI_ADDRESSES = tuple(f"http://127.0.0.1:{port}/auth/callback" for port in CLI_PORTS)
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 CODE_SECONDS = 300
-"""How long a device waits, at most, from its code to its token."""
+"""The maximum time between a device's code and its token."""
 _SHOWN_AGENT = 120
 
 
@@ -138,12 +138,12 @@ def begin_device(request: HttpRequest) -> HttpResponse:
     answer = _answered(views.device_code, request)
     if answer.status_code == 200:
         agent = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())
-        asked = {
+        requested = {
             "address": client_address(request),
             "agent": agent[:_SHOWN_AGENT],
             "at": timezone.now().isoformat(),
         }
-        cache.set(_asked_key(_user_code(answer)), asked, timeout=CODE_SECONDS)
+        cache.set(_request_key(_user_code(answer)), requested, timeout=CODE_SECONDS)
     return answer
 
 
@@ -153,8 +153,8 @@ def _user_code(answer: HttpResponse) -> str:
     return str(json.loads(answer.content)["user_code"])
 
 
-def _asked_key(user_code: str) -> str:
-    return f"device asked {user_code.lower()}"
+def _request_key(user_code: str) -> str:
+    return f"device requested {user_code.lower()}"
 
 
 @require_http_methods(["GET", "POST"])
@@ -164,10 +164,10 @@ def device(request: HttpRequest) -> HttpResponse:
     Unlike the view that it wraps, it checks the CSRF token: a page of another site could approve.
     """
     code = request.GET.get("code", "")
-    asked = cache.get(_asked_key(code)) if code else None
-    if isinstance(asked, Mapping):
-        at = parse_datetime(str(asked["at"]))
-        request.device = {**asked, "at": at}  # type: ignore[attr-defined]
+    requested = cache.get(_request_key(code)) if code else None
+    if isinstance(requested, Mapping):
+        at = parse_datetime(str(requested["at"]))
+        request.device = {**requested, "at": at}  # type: ignore[attr-defined]
     number = _device_code(code) if request.method == "POST" else ""
     answer: HttpResponse = views.device_authorization(request)
     if number and _granted_by(number) == request.user.pk:
@@ -180,7 +180,7 @@ def _device_code(user_code: str) -> str:
 
 
 def _granted_by(device_code: str) -> int | None:
-    """Return the account that approved a device, None while nobody has."""
+    """Return the account that approved a device, None before it is approved."""
     data = cache.get(device_codes.cache_device_code_key(device_code))
     if not isinstance(data, Mapping) or data.get("granted") is not True:
         return None
@@ -206,7 +206,7 @@ def _answered(view: Callable[[HttpRequest], HttpResponse], request: HttpRequest)
 
 
 _CODE_OF = {"authorization_code": "code", DEVICE_GRANT: "device_code"}
-"""Which field is redeemed, by kind of grant; no other kind is given."""
+"""The field with the code or token, by grant type; other grant types are refused."""
 
 
 def _refusal(request: HttpRequest) -> str:
@@ -214,7 +214,7 @@ def _refusal(request: HttpRequest) -> str:
 
     It is the one check of all grants.
     """
-    # RFC 6749, 3.2: no parameter twice. Readers that take the first or the last would disagree.
+    # RFC 6749, 3.2: parameters must not repeat. Parsers disagree on which one they use.
     if request.GET or any(len(values) != 1 for _name, values in request.POST.lists()):
         return "invalid_request"
     field = _CODE_OF.get(request.POST.get("grant_type", ""))
@@ -228,7 +228,7 @@ def _refusal(request: HttpRequest) -> str:
     is_device = field == "device_code"
     if (is_device and _granted_by(code) is None) or _is_approved(code):
         return ""
-    # A device that polls at the very moment of approval has to poll again.
+    # A device that polls at the moment of the approval has to poll again.
     is_early = is_device and cache.get(_approval_key(code)) is None
     return "authorization_pending" if is_early else "invalid_grant"
 

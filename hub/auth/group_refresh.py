@@ -23,7 +23,7 @@ BATCH = 50
 def refresh_due() -> int:
     """Refresh the groups of accounts in use whose provider's interval has passed.
 
-    Returns how many were refreshed.
+    Return how many were refreshed.
     """
     now, count = timezone.now(), 0
     for provider in set(Account.objects.exclude(provider="").values_list("provider", flat=True)):
@@ -48,7 +48,7 @@ def refresh_due() -> int:
 def refresh(session: LoginSession, before: object) -> bool:
     """Refresh one account; if the provider revoked its access, the session ends.
 
-    The account is claimed first, so that only one process asks the provider.
+    The account is claimed first, so that only one process sends the request.
     """
     account = session.account
     token = session.refresh.get("refresh_token")

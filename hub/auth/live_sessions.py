@@ -7,7 +7,7 @@ from typing import Protocol
 
 from channels.db import database_sync_to_async
 
-from hub.access.decisions import Caller, bearing, look_again, policies
+from hub.access.decisions import Caller, bearing, policies, reload_policies
 from hub.auth.verification import verify_all
 from hub.events.shared_work import Gathering
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class SessionState:
     """The session and rights found for a visitor."""
 
     caller: Caller | None
-    """None when nobody is signed in by that token any more."""
+    """None when the token is no longer valid."""
     policies: object
     """Compares equal between checks while the policies are unchanged."""
     bearing: object
@@ -29,46 +29,46 @@ class Look:
 
 
 class Visitor(Protocol):
-    """An open page, which is notified of its current session."""
+    """An open page, which is notified of the state of its session."""
 
     token: str
     person: int
-    """The account, by its row."""
+    """The primary key of the account."""
 
-    def found(self, look: Look | None) -> None:
-        """Take the current session; None when it could not be checked."""
+    def session_checked(self, state: SessionState | None) -> None:
+        """Handle the state of the session; None when it could not be checked."""
 
 
 class Visitors(Gathering[Visitor]):
     """All open pages."""
 
     def count(self, person: int) -> int:
-        """Return how many pages one person has open."""
+        """Return how many pages an account has open."""
         return sum(visitor.person == person for visitor in self.members)
 
     async def work(self) -> None:
-        """Check all sessions again and again, and notify their pages."""
+        """Check all sessions every few seconds, and notify their pages."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             visitors = self.members
-            looks: dict[str, Look] = {}
+            states: dict[str, SessionState] = {}
             try:
-                looks = await database_sync_to_async(look_at)(
+                states = await database_sync_to_async(check_sessions)(
                     {visitor.token for visitor in visitors}
                 )
             except Exception:  # pages must close when their sessions cannot be checked
                 log.warning("the sessions of open pages cannot be checked", exc_info=True)
             for visitor in visitors:
-                visitor.found(looks.get(visitor.token))
+                visitor.session_checked(states.get(visitor.token))
 
 
-def look_at(tokens: set[str]) -> dict[str, Look]:
+def check_sessions(tokens: set[str]) -> dict[str, SessionState]:
     """Return the caller of each token, and the policies that decide its rights."""
-    look_again()
+    reload_policies()
     callers = verify_all(tokens)
     now = policies()
     return {
-        token: Look(caller, now, bearing(caller.rights) if caller else None)
+        token: SessionState(caller, now, bearing(caller.rights) if caller else None)
         for token, caller in callers.items()
     }
 

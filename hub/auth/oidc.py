@@ -36,21 +36,21 @@ ALGORITHMS = (
     "ES512",
     "EdDSA",
 )
-MOST_BYTES = 1024 * 1024
-MOST_KEYS = 100
-MOST_KEPT = 200
-"""Documents of providers that a process keeps."""
-MOST_VALUES = 50_000
-"""Of one answer: a value is three bytes on the wire, and twenty times that in memory."""
+MAX_BYTES = 1024 * 1024
+MAX_KEYS = 100
+MAX_CACHED = 200
+"""The maximum number of cached documents of providers."""
+MAX_VALUES = 50_000
+"""The maximum number of values in one response: three bytes on the wire become sixty in memory."""
 _SECONDS = 20.0
-MOST_CHARACTERS = 500
-"""Of a subject or a group's name."""
-_KEPT_SECONDS = 300
+MAX_CHARACTERS = 500
+"""The maximum length of a subject or of a group's name."""
+_CACHE_SECONDS = 300
 _cache: dict[tuple[str, str], tuple[float, Any]] = {}
 
 
 class SignInError(Exception):
-    """Why a sign-in by a provider failed; the text is for log and trail, not for the page."""
+    """A sign-in by a provider failed. The reason is for the log and the trail, not for the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def identity(
     characters, invalid email addresses.
     Raises: SignInError without a usable subject.
     """
-    if not subject.strip() or len(subject) > MOST_CHARACTERS or not subject.isprintable():
+    if not subject.strip() or len(subject) > MAX_CHARACTERS or not subject.isprintable():
         raise SignInError(f"{provider.slug}: the answer has no usable subject")
     address = email if isinstance(email, str) and is_address(email) else ""
     shown = "".join(c for c in name if c.isprintable()) if isinstance(name, str) else ""
@@ -85,7 +85,7 @@ def identity(
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text can be an email address: pages may show it as a name."""
+    """Return whether a text is an acceptable email address, which pages may show as a name."""
     local, at, domain = text.partition("@")
     plain = text.isprintable() and not any(c.isspace() for c in text)
     return bool(local and at and domain) and "@" not in domain and plain and len(text) <= 320
@@ -111,12 +111,12 @@ def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
             url, "the provider's URL", ("https", "http") if settings.ALLOW_LOOPBACK else ("https",)
         )
         with _client(provider) as client, client.stream(method, url, **options) as answer:
-            body = http.body(answer, MOST_BYTES)
+            body = http.body(answer, MAX_BYTES)
             if answer.status_code != http.OK:
                 raise SignInError(
                     f"{provider.slug}: {url} answers {answer.status_code}{_reason(body)}"
                 )
-        found = parse(body, values=MOST_VALUES)
+        found = parse(body, values=MAX_VALUES)
     except TooMuch as error:
         raise SignInError(
             f"{provider.slug}: the answer of {url} is too large or too slow: {error}"
@@ -140,16 +140,16 @@ def _reason(body: bytes) -> str:
     return f" ({code})" if isinstance(code, str) and code.isascii() and len(code) < 60 else ""
 
 
-def _kept(provider: Provider, url: str, *, fresh: bool = False) -> Any:
+def _cached(provider: Provider, url: str, *, fresh: bool = False) -> Any:
     key, now = (provider.slug + str(provider.config.get("rootCA", "")), url), time.monotonic()
     found = _cache.get(key)
-    if found and not fresh and now - found[0] < _KEPT_SECONDS:
+    if found and not fresh and now - found[0] < _CACHE_SECONDS:
         return found[1]
     value = call(provider, "GET", url)
     # A provider chooses these URLs: drop old ones, so that new ones do not fill the memory.
-    for old in [k for k, (at, _) in list(_cache.items()) if now - at >= _KEPT_SECONDS]:
+    for old in [k for k, (at, _) in list(_cache.items()) if now - at >= _CACHE_SECONDS]:
         _cache.pop(old, None)
-    if len(_cache) < MOST_KEPT or key in _cache:
+    if len(_cache) < MAX_CACHED or key in _cache:
         _cache[key] = (now, value)
     return value
 
@@ -157,10 +157,10 @@ def _kept(provider: Provider, url: str, *, fresh: bool = False) -> Any:
 def discover(provider: Provider, *, fresh: bool = False) -> dict[str, Any]:
     """Return the provider's metadata.
 
-    Raises: SignInError when they have another issuer, or lack an endpoint.
+    Raises: SignInError when the issuer differs or an endpoint is missing.
     """
     issuer = provider.issuer
-    found: dict[str, Any] = _kept(
+    found: dict[str, Any] = _cached(
         provider, issuer.rstrip("/") + "/.well-known/openid-configuration", fresh=fresh
     )
     if str(found.get("issuer", "")).rstrip("/") != issuer.rstrip("/"):
@@ -177,7 +177,7 @@ def discover(provider: Provider, *, fresh: bool = False) -> dict[str, Any]:
 
 
 def check_answer(provider: Provider, query: Mapping[str, list[str]]) -> None:
-    """Return if the answer in a browser's request comes from this provider.
+    """Check that the response in a browser's request comes from this provider.
 
     Raises: SignInError when it names another issuer, or none where the provider always does.
     Source: RFC 9207 (mix-up of providers).
@@ -236,9 +236,9 @@ def _key(provider: Provider, metadata: Mapping[str, Any], token: str) -> tuple[A
             f"{provider.slug}: the ID token is signed by {algorithm!r}, which is not accepted"
         )
     for fresh in (False, True):
-        keys = _kept(provider, metadata["jwks_uri"], fresh=fresh).get("keys") or []
-        if not isinstance(keys, list) or len(keys) > MOST_KEYS:
-            raise SignInError(f"{provider.slug}: the keys are no list of at most {MOST_KEYS}")
+        keys = _cached(provider, metadata["jwks_uri"], fresh=fresh).get("keys") or []
+        if not isinstance(keys, list) or len(keys) > MAX_KEYS:
+            raise SignInError(f"{provider.slug}: the keys must be a list of at most {MAX_KEYS}")
         fitting = [
             k
             for k in keys
@@ -315,7 +315,7 @@ def clean_groups(value: Any) -> list[str]:
     """Return the groups of a claim: a list of names, or one name; anything else is ignored."""
     values = value if isinstance(value, list) else [value]
     names = dict.fromkeys(v for v in values if isinstance(v, str))
-    return [g for g in names if g.strip() and g.isprintable() and len(g) <= MOST_CHARACTERS]
+    return [g for g in names if g.strip() and g.isprintable() and len(g) <= MAX_CHARACTERS]
 
 
 def groups_of(provider: Provider, claims: Mapping[str, Any], access_token: str) -> list[str]:

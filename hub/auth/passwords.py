@@ -32,7 +32,7 @@ def fits_password(password: str, kept: str) -> bool:
 
 
 def check_new_password(password: Any, field: str = "newPassword") -> str:
-    """Return a new password if it is acceptable.
+    """Return a new password that matches the rules.
 
     Raises: Invalid with the rule that it breaks.
     """

@@ -72,7 +72,7 @@ class Provider:
     config: Mapping[str, Any]
     enabled: bool = True
     origin: str = "settings"
-    """`environment` or `settings`: what the environment gives, nobody changes here."""
+    """`environment` or `settings`; providers from the environment cannot be changed here."""
 
     @property
     def issuer(self) -> str:
@@ -230,7 +230,7 @@ def pem_of(text: str, field: str = "certificate") -> str:
 def save(entry: Any, who: str) -> Provider:
     """Store a provider; its sessions end when it is disabled or its issuer changes.
 
-    Raises: Invalid naming the field; Precondition for one that the environment gives.
+    Raises: Invalid naming the field; Precondition for one from the environment.
     """
     slug = entry.get("id") if isinstance(entry, dict) else None
     row = IdentityProvider.objects.filter(slug=slug).first() if isinstance(slug, str) else None
@@ -306,7 +306,7 @@ def _refuse_fixed(slug: str) -> None:
 def delete(slug: str, who: str) -> None:
     """Delete a provider; the sessions that it began end.
 
-    Raises: NotFound; Precondition for one that the environment gives.
+    Raises: NotFound; Precondition for one from the environment.
     """
     _refuse_fixed(slug)
     row = IdentityProvider.objects.filter(slug=slug).first()

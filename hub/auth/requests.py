@@ -4,7 +4,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from hub.access.decisions import look_again
+from hub.access.decisions import reload_policies
 from hub.audit import trail
 from hub.auth import throttling
 from hub.base.request_heads import COOKIE, address_of, joined_cookie
@@ -35,7 +35,7 @@ def note_origin(request: HttpRequest) -> None:
     ticket = request.headers.get("X-Flotilla-Ticket", "") or request.GET.get("ticket", "")
     throttling.scope.set(getattr(request, "scope", None))
     trail.begin(client_address(request), _one_line(reason), _one_line(ticket))
-    look_again()
+    reload_policies()
 
 
 def _one_line(text: str) -> str:

@@ -15,10 +15,10 @@ from hub.auth import oidc
 from hub.auth.oidc import Identity, SignInError
 from hub.auth.providers import Provider, pem_of
 
-MOST_BYTES = 512 * 1024
-"""Of an answer or a message of a provider, as a browser brings it."""
+MAX_BYTES = 512 * 1024
+"""The maximum size of a provider's message in a browser's request."""
 _DRIFT_SECONDS = 300 + 60
-"""How much longer an assertion may be accepted than it says: python3-saml's drift, and more."""
+"""The tolerance for an assertion's times: more than python3-saml's own."""
 _NAMES = OneLogin_Saml2_Constants.NSMAP
 
 
@@ -104,7 +104,7 @@ def _check_audience(provider: Provider, assertion: Any) -> None:
 
 
 def _check_confirmation(provider: Provider, assertion: Any, here: str, answers: str | None) -> None:
-    """Return if a bearer confirmation is for this URL, expires, and names the request."""
+    """Check that a bearer confirmation is for this URL, expires, and names the request."""
     path = "saml:Subject/saml:SubjectConfirmation"
     for confirmation in assertion.findall(path, _NAMES):
         data = confirmation.find("saml:SubjectConfirmationData", _NAMES)
@@ -134,7 +134,7 @@ def _use_up(provider: Provider, what: str, number: str, ends_at: float) -> None:
 
 
 def use_up_logout(provider: Provider, number: str) -> None:
-    """Store the id of a logout message; it ends sessions once.
+    """Store the id of a logout message, which ends sessions only once.
 
     Raises: SignInError for one that was used before.
     """

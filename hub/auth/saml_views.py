@@ -47,8 +47,8 @@ UNREADABLE = (
     EntitiesForbidden,
 )
 _FRESH_SECONDS = 600
-MOST_WAITING = 500
-"""Answers between the two steps of a sign-in, of everybody together."""
+MAX_PENDING = 500
+"""The maximum number of responses between the two steps of a sign-in, over all accounts."""
 _WAITING_SECONDS = 300
 _WAITING_COOKIE = "saml-acs-session"
 
@@ -66,16 +66,16 @@ def _provider(slug: str) -> Provider:
 @csrf_exempt
 @require_POST
 def answer(request: HttpRequest, organization_slug: str) -> HttpResponse:
-    """Store a SAML answer that a browser brings from its provider.
+    """Store a provider's SAML response from a browser's request.
 
-    It is kept in the browser's session of this hub. That is kept small, as anybody can post here.
+    It is stored in the browser's session. The size is limited, as anyone can post here.
     """
     _provider(organization_slug)
     if _is_too_large(request):
         return refuse(request, organization_slug, SignInError("the answer is too large"))
     if request.GET or not request.POST.get("SAMLResponse"):
         return refuse(request, organization_slug, SignInError("there is no SAMLResponse"))
-    # allauth keeps the answer here; without a limit strangers would fill the database.
+    # allauth stores the response here; without a limit, strangers could fill the database.
     store = SessionStore(request.COOKIES.get(_WAITING_COOKIE))
     store.set_expiry(_WAITING_SECONDS)
     request.saml_acs_session = store  # type: ignore[attr-defined]
@@ -85,26 +85,23 @@ def answer(request: HttpRequest, organization_slug: str) -> HttpResponse:
 
 
 def _forget_oldest() -> None:
-    """Keep a limited number of waiting answers.
-
-    A browser uses its own at once, so the oldest ones are abandoned.
-    """
+    """Limit the number of pending responses: the oldest ones are abandoned."""
     waiting = Session.objects.filter(
         expire_date__lte=timezone.now() + timedelta(seconds=_WAITING_SECONDS)
     )
-    old = waiting.order_by("-expire_date").values_list("pk", flat=True)[MOST_WAITING:]
+    old = waiting.order_by("-expire_date").values_list("pk", flat=True)[MAX_PENDING:]
     Session.objects.filter(pk__in=list(old[:1000])).delete()
 
 
 def _is_too_large(request: HttpRequest) -> bool:
     length = parse_digits(request.META.get("CONTENT_LENGTH"))
     # Without a length the size of the body is not known before it is read.
-    return length is None or length > saml.MOST_BYTES
+    return length is None or length > saml.MAX_BYTES
 
 
 @require_GET
 def finish(request: HttpRequest, organization_slug: str) -> HttpResponse:
-    """Sign in with a SAML answer; an unreadable one is refused, never an error of the hub."""
+    """Sign in with a SAML response; an unreadable one is refused."""
     _provider(organization_slug)
     try:
         found: HttpResponse = finish_acs(request, organization_slug=organization_slug)
@@ -143,7 +140,7 @@ def _sign_out(request: HttpRequest, provider: Provider) -> str:
     # The account in the message is signed out, whoever is signed in here.
     app.settings["advanced"]["want_message_signed"] = True
     auth = build_auth(request, app.get_provider(request))
-    # Check the size before decompression: a stranger's message could expand to any size.
+    # Check the size before decompression: an anonymous message could expand to any size.
     if not auth.validate_request_signature(_get_data(query)):
         raise SignInError(f"{provider.slug}: the signature of the request to sign out does not fit")
     subject = _checked(auth, provider, query["SAMLRequest"])

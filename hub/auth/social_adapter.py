@@ -99,7 +99,7 @@ class HubSAMLProvider(SAMLProvider):
     def sociallogin_from_response(self, request: HttpRequest, response: Any) -> SocialLogin:
         """Return the identity in an assertion that python3-saml verified.
 
-        Raises: SignInError for what the library accepts and this hub does not.
+        Raises: SignInError for assertions that the library accepts and this hub does not.
         """
         provider = provider_named(self.app.provider_id)
         saml.check_proof(provider, response)

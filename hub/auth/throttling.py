@@ -1,9 +1,10 @@
-"""Rate limits on guessed passwords, which lock out nobody else at the same address.
+"""Rate limits on guessed passwords that do not lock out other users of the same address.
 
 Failures are counted in the database, so that neither a restart nor a flood of other names clears
 them. Five for an account hold sign-ins to it for 300 s; from an address where it has signed in
-before, only failures from there count, so that nobody can lock out its owner. Many failures from
-one address slow the answers to further wrong guesses from there, and never a right password.
+before, only failures from there count, so that an attacker cannot lock out its owner. Many failures
+from one address delay the responses to further wrong guesses from there, but never to a correct
+password.
 """
 
 import contextvars
@@ -23,7 +24,7 @@ MAX_FAILURES = 5
 MAX_RECORDED = 50
 MAX_RECORDED_OF_ALL = 1000
 WINDOW = timedelta(seconds=300)
-KNOWN_FOR = timedelta(days=30)
+KNOWN_ADDRESS_PERIOD = timedelta(days=30)
 DELAY = "flotilla.delay_seconds"
 """Key of an ASGI scope: seconds by which `hub.http.request_limits` delays the answer."""
 MAX_DELAY_SECONDS = 5.0
@@ -36,14 +37,14 @@ scope: contextvars.ContextVar[MutableMapping[str, Any] | None] = contextvars.Con
 
 def is_held(name: str, account: Account | None, now: datetime) -> bool:
     """Return whether sign-ins to an account are held, even with the right password."""
-    key = _pair(name) if _is_known(account, now) else _account(name)
+    key = _pair(name) if _is_known_address(account, now) else _account(name)
     return _is_over(key, now)
 
 
 def count_failure(name: str, now: datetime, *, held: bool) -> int:
     """Count a wrong sign-in; return the count of its address, 0 without one.
 
-    A refused attempt does not extend the wait: an attacker could keep it up for ever.
+    A refused attempt does not extend the lock: an attacker could extend it for ever.
     """
     address = _network(trail.address.get())
     keys = [] if held else [_account(name), _pair(name)]
@@ -80,11 +81,11 @@ def _slow(over: int) -> None:
         found[DELAY] = min(MAX_DELAY_SECONDS, 0.25 * 2 ** min(over, 8))
 
 
-def _is_known(account: Account | None, now: datetime) -> bool:
+def _is_known_address(account: Account | None, now: datetime) -> bool:
     address = trail.address.get()
     if account is None or not address:
         return False
-    since = now - KNOWN_FOR
+    since = now - KNOWN_ADDRESS_PERIOD
     return LoginSession.objects.filter(
         account=account, address=address, method__startswith="password", created_at__gt=since
     ).exists()

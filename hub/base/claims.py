@@ -92,7 +92,7 @@ def _renew() -> None:
 
 
 def prolong(held: Iterable[Claim]) -> None:
-    """Renew claims for another lease; a claim that is released meanwhile stays free."""
+    """Renew claims for another lease; a claim that is released in the meantime stays free."""
     until = timezone.now() + LEASE
     for one in held:
         # Added before the write, so that a release at the same time matches either lease time.

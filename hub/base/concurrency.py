@@ -22,14 +22,14 @@ class Gate:
     """
 
     def __init__(self, at_once: int, waiting: int) -> None:
-        self._at_once, self._most = at_once, at_once + waiting
+        self._at_once, self._maximum = at_once, at_once + waiting
         self._of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Room] = (
             weakref.WeakKeyDictionary()
         )
 
     @contextlib.asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:
-        """Wait for a place and take it.
+        """Wait for a slot and take it.
 
         Raises: Busy.
         """
@@ -37,7 +37,7 @@ class Gate:
         room = self._of_loop.get(loop)
         if room is None:
             room = self._of_loop[loop] = _Room(self._at_once)
-        with room.counted(self._most):
+        with room.counted(self._maximum):
             async with room.turns:
                 yield
 
@@ -47,8 +47,8 @@ class _Room:
         self.turns, self.inside = asyncio.Semaphore(at_once), 0
 
     @contextlib.contextmanager
-    def counted(self, most: int) -> Iterator[None]:
-        if self.inside >= most:
+    def counted(self, maximum: int) -> Iterator[None]:
+        if self.inside >= maximum:
             raise Busy
         self.inside += 1
         try:
@@ -60,7 +60,7 @@ class _Room:
 class Turns:
     """Lets one caller per name run at a time.
 
-    Callers with the same name wait for each other, and for nobody else.
+    Callers with the same name wait for each other only.
     """
 
     def __init__(self) -> None:
@@ -91,17 +91,17 @@ class Turn:
     """The turn of one name, while a caller holds it."""
 
     pause_seconds = 0.0
-    """How long the next one of the same name waits after it."""
+    """The pause before the next caller with the same name runs."""
 
 
 class Rate:
     """A token bucket: a burst at first, then a fixed number per second."""
 
-    __slots__ = ("_at", "_left", "_most", "_per_second")
+    __slots__ = ("_at", "_left", "_maximum", "_per_second")
 
     def __init__(self, at_once: float, per_second: float) -> None:
         """Start with a full bucket."""
-        self._most, self._left, self._per_second = at_once, at_once, per_second
+        self._maximum, self._left, self._per_second = at_once, at_once, per_second
         self._at = float("-inf")
 
     def take(self, now: float) -> bool:
@@ -114,17 +114,17 @@ class Rate:
 
     def is_full(self, now: float) -> bool:
         """Return whether the bucket is full again."""
-        return self._filled(now) >= self._most
+        return self._filled(now) >= self._maximum
 
     def _filled(self, now: float) -> float:
-        return min(self._most, self._left + max(0.0, now - self._at) * self._per_second)
+        return min(self._maximum, self._left + max(0.0, now - self._at) * self._per_second)
 
 
 class Rates:
     """A rate for each of many names."""
 
     def __init__(self, at_once: float, per_second: float) -> None:
-        """Begin without names."""
+        """Start without any names."""
         self._how, self._rates = (at_once, per_second), dict[int, Rate]()
 
     def take(self, name: int, now: float) -> bool:
@@ -135,18 +135,18 @@ class Rates:
 
 
 class Shares:
-    """Counts how many each name has open, so that no name takes all."""
+    """Counts what each name has open, so that no name can use up all."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def one(self, name: str, most: int) -> Iterator[None]:
+    def one(self, name: str, maximum: int) -> Iterator[None]:
         """Count one more of a name.
 
-        Raises: Busy when it has `most` already.
+        Raises: Busy when it has `maximum` already.
         """
-        if self._open[name] >= most:
+        if self._open[name] >= maximum:
             raise Busy
         self._open[name] += 1
         try:
@@ -158,10 +158,10 @@ class Shares:
 
 
 class Queues:
-    """Gives each name a number of places; a caller without a place waits for a short time.
+    """Gives each name a number of slots; a caller without a slot waits for a short time.
 
     Waiting callers are admitted in random order, and refused at random when too many wait: a flood
-    from one address takes its share of the places and leaves the others behind that address theirs.
+    from one address uses its share of the slots and leaves the rest to others behind that address.
     """
 
     def __init__(self, at_once: int, waiting: int, seconds: float) -> None:
@@ -172,7 +172,7 @@ class Queues:
 
     @contextlib.asynccontextmanager
     async def enter(self, name: str) -> AsyncIterator[None]:
-        """Wait for a place of a name and take it.
+        """Wait for a slot of a name and take it.
 
         Raises: Busy.
         """
@@ -201,7 +201,7 @@ class Queues:
             if turn in queue.waiting:
                 queue.waiting.remove(turn)
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
-                queue.leave()  # the place was granted at the moment the caller gave up
+                queue.leave()  # the slot was granted at the moment the caller gave up
             if isinstance(error, TimeoutError):
                 raise Busy from error
             raise
@@ -216,7 +216,7 @@ class _Queue:
         return self.waiting.pop(random.randrange(len(self.waiting)))
 
     def leave(self) -> None:
-        """Give the place to a waiting caller, or free it."""
+        """Pass the slot to a waiting caller, or free it."""
         while self.waiting:
             turn = self.take_one()
             if not turn.done():

@@ -15,7 +15,7 @@ _NONCE_BYTES = 12
 
 
 class UnreadableSecret(Exception):
-    """None of the hub's keys opens a stored secret."""
+    """None of the hub's keys decrypts a stored secret."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -30,7 +30,7 @@ def seal(value: bytes) -> bytes:
 
 
 def unseal(sealed: bytes) -> bytes:
-    """Return the value of `seal`, by the newest key or an older one.
+    """Decrypt a value of `seal` with the newest key or an older one.
 
     Raises: UnreadableSecret when no key fits.
     """
@@ -56,7 +56,7 @@ class SealedJSONField(models.BinaryField):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
 
     def deconstruct(self) -> Any:
-        """Leave out what the constructor sets."""
+        """Leave out the arguments that the constructor sets."""
         name, path, args, kwargs = super().deconstruct()
         kwargs.pop("editable", None)
         return name, path, args, kwargs

@@ -17,7 +17,7 @@ def has(*names: str) -> Callable[[Any], bool]:
 
 
 def is_text(entry: Any) -> bool:
-    """Return whether an entry is a text."""
+    """Return whether an entry is text."""
     return isinstance(entry, str)
 
 
@@ -29,14 +29,14 @@ def is_object(entry: Any) -> bool:
 class DocumentField(models.JSONField):
     """A JSON column whose values are of the kind of its default: an object or a list.
 
-    A row that holds anything else reads as empty and is logged, so that one bad row stops no start,
-    no list and no page; `manage.py doctor` names it.
+    A row that holds anything else reads as empty and is logged, so that one bad row breaks neither
+    the start nor a list or page; `manage.py doctor` reports it.
     """
 
     def __init__(
         self, *args: Any, entries: Callable[[Any], bool] | None = None, **kwargs: Any
     ) -> None:
-        """Take a test for the entries of a list: entries that fail it are left out."""
+        """Store an optional check for the entries of a list; entries that fail it are left out."""
         self.entries = entries
         super().__init__(*args, **kwargs)
         self.kind: type = dict if self.default is dict else list
@@ -53,7 +53,7 @@ class DocumentField(models.JSONField):
         if type(found) is self.kind and (not found or self.entries is None):
             return found
         if value is None or not isinstance(getattr(expression, "target", None), DocumentField):
-            # A joined row that does not exist, or a path into the column, of any type.
+            # None of a joined row that does not exist, or any type from a path into the column.
             return found
         if isinstance(found, self.kind):
             if self.entries is None or not isinstance(found, list):

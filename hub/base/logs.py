@@ -29,7 +29,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """The same for people: time, level, message, then the fields."""
+    """The same as plain text: time, level, message, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, with every character escaped that would start another line.

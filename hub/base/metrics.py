@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app, start_ht
 from prometheus_client.exposition import ThreadingWSGIServer
 
 clock = time.monotonic
-MOST_SCRAPES = 16
+MAX_SCRAPES = 16
 SCRAPE_SECONDS = 10.0
 
 
@@ -53,11 +53,11 @@ def guarded(token: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
 
 
 class _Server(ThreadingWSGIServer):
-    """Handles a limited number of connections at once, and closes those beyond it."""
+    """Handles a limited number of connections at once, and closes further ones."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self._places = threading.BoundedSemaphore(MOST_SCRAPES)
+        self._places = threading.BoundedSemaphore(MAX_SCRAPES)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._places.acquire(timeout=SCRAPE_SECONDS / 10):

@@ -32,7 +32,7 @@ def _entries(folder: Path) -> Iterator[Path]:
 def _is_open(path: Path) -> bool:
     try:
         found = path.lstat()
-    except OSError:  # a journal of the database may disappear meanwhile
+    except OSError:  # a journal of the database may disappear in between
         return False
     is_ours = found.st_uid == os.getuid()
     is_file = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)

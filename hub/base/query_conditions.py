@@ -24,7 +24,7 @@ class _Many(Lookup):
     """A condition whose right side is a list of values, passed to the database as one parameter."""
 
     def get_prep_lookup(self) -> Any:
-        """Keep the values as they are."""
+        """Store the values unchanged."""
         return tuple(self.rhs)
 
 
@@ -69,17 +69,17 @@ class PairOf(Func):
     output_field = BooleanField()
 
     def __init__(self, first: str, second: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Keep each pair once."""
+        """Store each pair once."""
         self.pairs = sorted(set(pairs))
         super().__init__(F(first), F(second))
 
     def as_sql(self, compiler: Any, connection: Any, **_: Any) -> Any:  # type: ignore[override]
         """Use two arrays on PostgreSQL, and a JSON list on SQLite."""
-        (first, more), (second, most) = map(compiler.compile, self.source_expressions)
+        (first, more), (second, maximum) = map(compiler.compile, self.source_expressions)
         if connection.vendor == "sqlite":
-            return f"(({first}, {second}) IN ({_PAIRS}))", (*more, *most, json.dumps(self.pairs))
+            return f"(({first}, {second}) IN ({_PAIRS}))", (*more, *maximum, json.dumps(self.pairs))
         arrays = [pair[0] for pair in self.pairs], [pair[1] for pair in self.pairs]
-        return f"(({first}, {second}) IN ({_ARRAYS}))", (*more, *most, *arrays)
+        return f"(({first}, {second}) IN ({_ARRAYS}))", (*more, *maximum, *arrays)
 
 
 def _tests_of_postgresql(globs: Iterable[str]) -> Iterator[tuple[str, Any]]:

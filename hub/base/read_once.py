@@ -10,11 +10,11 @@ _known: ContextVar[dict[Hashable, Any] | None] = ContextVar("read_once", default
 
 
 @contextlib.contextmanager
-def one_look() -> Iterator[None]:
+def cached_reads() -> Iterator[None]:
     """Cache what `once` reads until the end of this block, in this thread.
 
-    It is for work that decides something within a moment: changes made meanwhile are seen by the
-    next block. A nested block starts with an empty cache.
+    Use it for short pieces of work: they do not see changes that are made before their end. A
+    nested block starts with an empty cache.
     """
     token = _known.set({})
     try:
@@ -26,7 +26,7 @@ def one_look() -> Iterator[None]:
 def once(name: Hashable, read: Callable[[], _Value]) -> _Value:
     """Return the result of `read`, or the cached one of this block; exceptions are not cached.
 
-    All callers share the value, so nobody may change it.
+    All callers share the value, so it must not be changed.
     """
     known = _known.get()
     if known is None:

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-MOST_CHARACTERS = 4000
+MAX_CHARACTERS = 4000
 # A path, with everything that is not plain percent-encoded, as browsers and Django write it.
 _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*\Z")
 
@@ -12,9 +12,9 @@ def is_own_path(url: object) -> bool:
     """Return whether a URL can be nothing but a path of this hub.
 
     No scheme, no host, no backslash, no character that a browser drops or reads as another one, and
-    no `//` further in: scripts hand paths on, and once its dots are resolved it may come first.
+    no `//` further in: scripts pass paths on, and it may come first once its dots are resolved.
     """
-    if not isinstance(url, str) or len(url) > MOST_CHARACTERS or not _PATH.match(url):
+    if not isinstance(url, str) or len(url) > MAX_CHARACTERS or not _PATH.match(url):
         return False
     return "//" not in re.split(r"[?#]", url, maxsplit=1)[0]
 
@@ -34,7 +34,7 @@ def origin_of(text: str) -> tuple[str, str]:
 
 
 def path_of(url: str, default: str = "/") -> str:
-    """Return path and query of the page that a browser says it is on, as a path of this hub."""
+    """Return path and query of the page that a request comes from, as a path of this hub."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which database connections a thread keeps between two pieces of work.
+"""Decide which database connections a thread keeps open between two pieces of work.
 
 Opening SQLite's file takes a millisecond of CPU, as much as five statements, so a long-lived thread
 keeps it open. The threads of requests end with their request and follow Django's own rules, which

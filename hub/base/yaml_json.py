@@ -1,4 +1,4 @@
-"""YAML that people enter on pages, and JSON that leaves the hub."""
+"""Parse YAML from pages, and serialize JSON for responses."""
 
 import json
 from typing import Any

@@ -13,20 +13,22 @@ from typing import Any
 
 from hub.cli.client import Client, path
 from hub.cli.names import qualified as qualified_name
-from hub.cli.output import as_yaml, facts, say, table
+from hub.cli.output import as_yaml, facts, print_line, table
 from hub.cli.problem import Problem
 from hub.engine import line_diff
 from hub.engine.deletion_guard import needs_confirmation
 
 App = dict[str, Any]
 _LISTEN_SECONDS = 20.0
-"""After so long without a change the application is read again: a stream can end unseen."""
+"""The interval without a change after which the application is read again: a stream can end
+unnoticed.
+"""
 _PAUSE_SECONDS = 1.0
 _MISSES = 30
-_DELETION_LOOKS, _DELETION_PAUSE = 5, 0.2  # seconds: a person waits for it
+_DELETION_POLLS, _DELETION_POLL_SECONDS = 5, 0.2  # seconds; the user waits for this
 
 
-def place(name: str, *more: str, at: str = "", **query: Any) -> str:
+def application_path(name: str, *more: str, at: str = "", **query: Any) -> str:
     """Return the path of an application, or of something below it; `at` is its namespace."""
     where, own = qualified_name(name, at)
     return path("applications", own, *more, appNamespace=where, **query)
@@ -34,7 +36,7 @@ def place(name: str, *more: str, at: str = "", **query: Any) -> str:
 
 def get(hub: Client, name: str, *, namespace: str = "", refresh: str = "") -> App:
     """Return an application."""
-    found: App = hub.get(place(name, at=namespace, refresh=refresh))
+    found: App = hub.get(application_path(name, at=namespace, refresh=refresh))
     return found
 
 
@@ -59,7 +61,7 @@ def policy_word(spec: Mapping[str, Any]) -> str:
 
 
 def conditions_word(app: Mapping[str, Any]) -> str:
-    """Return the types of conditions with how often each is there."""
+    """Return the types of conditions with their counts."""
     counts: dict[str, int] = {}
     for condition in (app.get("status") or {}).get("conditions") or []:
         counts[condition["type"]] = counts.get(condition["type"], 0) + 1
@@ -147,26 +149,26 @@ def show_one(hub: Client, app: App, *, operation: bool = False, params: bool = F
     )
     conditions = (app.get("status") or {}).get("conditions") or []
     if conditions:
-        say()
+        print_line()
         table(
             ["CONDITION", "MESSAGE", "LAST TRANSITION"],
             [[c["type"], c["message"], c.get("lastTransitionTime", "")] for c in conditions],
         )
     if operation:
-        say()
+        print_line()
         show_operation(app)
     if params:
-        say()
+        print_line()
         _show_params(app)
     show_resources(app)
 
 
 def _show_sources(app: App) -> None:
     listed_ = sources(app)
-    say("Source:" if len(listed_) == 1 else "Sources:")
+    print_line("Source:" if len(listed_) == 1 else "Sources:")
     for source in listed_:
         helm, kustomize = source.get("helm") or {}, source.get("kustomize") or {}
-        say(f"- Repo:             {source.get('repoURL', '')}")
+        print_line(f"- Repo:             {source.get('repoURL', '')}")
         for label, value in (
             ("Target", source.get("targetRevision")),
             ("Path", source.get("path")),
@@ -176,12 +178,12 @@ def _show_sources(app: App) -> None:
             ("Name Prefix", kustomize.get("namePrefix")),
         ):
             if value:
-                say(f"  {label + ':':<18}{value}")
+                print_line(f"  {label + ':':<18}{value}")
 
 
 def _show_windows(hub: Client, app: App) -> None:
     try:
-        found = hub.get(place(qualified(app), "syncwindows"))
+        found = hub.get(application_path(qualified(app), "syncwindows"))
     except Problem:
         return
     assigned = found.get("assignedWindows") or []
@@ -219,7 +221,7 @@ def show_operation(app: App) -> None:
     """Print the last operation."""
     state = (app.get("status") or {}).get("operationState")
     if not state:
-        say("No operation ran yet.")
+        print_line("No operation ran yet.")
         return
     result = state.get("syncResult") or {}
     started, ended = state.get("startedAt", ""), state.get("finishedAt", "")
@@ -292,13 +294,13 @@ def show_resources(app: App) -> None:
     """Print the resources."""
     rows = resource_rows(app)
     if rows:
-        say()
+        print_line()
         table(["GROUP", "KIND", "NAMESPACE", "NAME", "STATUS", "HEALTH", "HOOK", "MESSAGE"], rows)
 
 
 def show_tree(hub: Client, app: App, *, detailed: bool) -> None:
     """Print the resources below their owners."""
-    found = hub.get(place(qualified(app), "resource-tree"))
+    found = hub.get(application_path(qualified(app), "resource-tree"))
     nodes = found.get("nodes") or []
     sync = {
         tuple(str(r.get(f) or "") for f in ("group", "kind", "namespace", "name")): str(
@@ -354,7 +356,7 @@ class Watcher:
         self._quiet, self._is_headed = quiet, False
 
     def show(self, app: App) -> None:
-        """Print what is new."""
+        """Print the changes."""
         for row in resource_rows(app):
             key, state = tuple(row[:4]), tuple(row[4:])
             if self._seen.get(key) == state or self._quiet:
@@ -362,20 +364,20 @@ class Watcher:
                 continue
             self._seen[key] = state
             if not self._is_headed:
-                say(
+                print_line(
                     f"{'TIMESTAMP':<27}{'GROUP':<12}{'KIND':<14}{'NAMESPACE':<22}{'NAME':<24}{'STATUS':<11}{'HEALTH':<13}{'HOOK':<9}MESSAGE"
                 )
                 self._is_headed = True
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            say(
+            print_line(
                 f"{stamp:<27}{row[0]:<12}{row[1]:<14}{row[2]:<22}{row[3]:<24}{row[4]:<11}{row[5]:<13}{row[6]:<9}{row[7]}".rstrip()
             )
 
 
-def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[App]:
+def watch_application(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[App]:
     """Yield an application now and whenever it changes, until the caller stops.
 
-    Raises: Problem when the time is over, when the hub refuses, or when it stays unreachable.
+    Raises: Problem on a timeout, when the hub refuses, or when it stays unreachable.
     """
     until = time.monotonic() + timeout if timeout else None
     where, own = qualified_name(name, namespace)
@@ -413,17 +415,17 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
 
 def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watcher: Watcher) -> App:
     """Return the application once its operation has ended, as of the next refresh."""
-    for app in looks(hub, name, namespace, timeout):
+    for app in watch_application(hub, name, namespace, timeout):
         watcher.show(app)
         state = (app.get("status") or {}).get("operationState") or {}
         if not app.get("operation") and state.get("phase") not in ("Running", "Terminating"):
-            return _looked_at(hub, app)
+            return _after_refresh(hub, app)
     raise AssertionError
 
 
-def _looked_at(hub: Client, done: App) -> App:
+def _after_refresh(hub: Client, done: App) -> App:
     found = get(hub, qualified(done), refresh="normal")
-    # An automated sync may have started meanwhile; this reports how the requested one ended.
+    # An automated sync may have started since; this reports how the requested one ended.
     return {
         **found,
         "status": {
@@ -434,15 +436,15 @@ def _looked_at(hub: Client, done: App) -> App:
 
 
 def why_not(app: App) -> str:
-    """Return what an application waits for or why it fails, or an empty text."""
+    """Return what an application waits for or why it fails, empty if neither."""
     status = app.get("status") or {}
-    said = [
+    waiting = [
         c
         for c in status.get("conditions") or []
         if c["type"] == "DeletionWaiting" or c["type"].endswith("Error")
     ]
-    if said:
-        return f"{said[0]['type']}: {said[0]['message']}"
+    if waiting:
+        return f"{waiting[0]['type']}: {waiting[0]['message']}"
     state = status.get("operationState") or {}
     if state.get("phase") in ("Running", "Terminating", "Failed", "Error"):
         return f"operation {state['phase']}: {state.get('message', '')}".rstrip(": ")
@@ -450,8 +452,8 @@ def why_not(app: App) -> str:
 
 
 def wait_for_deletion(hub: Client, name: str, namespace: str) -> str:
-    """Return why a requested deletion waits for a confirmation, or an empty text."""
-    for _ in range(_DELETION_LOOKS):
+    """Return why a requested deletion waits for a confirmation, empty if it does not."""
+    for _ in range(_DELETION_POLLS):
         try:
             found = get(hub, name, namespace=namespace)
         except Problem as problem:
@@ -462,7 +464,7 @@ def wait_for_deletion(hub: Client, name: str, namespace: str) -> str:
             # Other deletions end by themselves.
             if condition["type"] == "DeletionWaiting" and needs_confirmation(condition["message"]):
                 return str(condition["message"])
-        time.sleep(_DELETION_PAUSE)
+        time.sleep(_DELETION_POLL_SECONDS)
     return ""
 
 
@@ -479,12 +481,12 @@ def wait_state(
 
     Shapes: `wanted` has sync, health, operation, suspended, degraded, delete; if all are false, it
         means the first three.
-    Raises: Problem when it becomes Degraded from something better, or the time is over.
+    Raises: Problem when it becomes Degraded from something better, or on a timeout.
     """
     checks = {k for k, v in wanted.items() if v} or {"sync", "health", "operation"}
     before = ""
     try:
-        for app in looks(hub, name, namespace, timeout):
+        for app in watch_application(hub, name, namespace, timeout):
             watcher.show(app)
             sync, health = states(app)
             if _is_reached(app, checks, sync, health):
@@ -563,11 +565,11 @@ def unified(live: str, wanted: str) -> Iterator[str]:
 
 def print_diff(title: str, live: str, wanted: str) -> None:
     """Print one difference, with the program in KUBECTL_EXTERNAL_DIFF if it is set."""
-    say(title)
+    print_line(title)
     program = os.environ.get("KUBECTL_EXTERNAL_DIFF", "")
     if not program:
         for line in unified(live, wanted):
-            say(line)
+            print_line(line)
         return
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / n for n in ("live.yaml", "target.yaml")]
@@ -595,7 +597,7 @@ def nodes(hub: Client, app: str, app_namespace: str, **which: str) -> list[dict[
     Shapes: `which` has kind, group, name_ and namespace_.
     Raises: Problem when there is none.
     """
-    found = hub.get(place(app, "resource-tree", at=app_namespace)).get("nodes") or []
+    found = hub.get(application_path(app, "resource-tree", at=app_namespace)).get("nodes") or []
     fields = {k.rstrip("_"): v for k, v in which.items()}
     chosen = [n for n in found if matches(n, **fields)]
     if not chosen:

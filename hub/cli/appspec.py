@@ -311,7 +311,7 @@ def pair(text: str, flag: str) -> tuple[str, str]:
 
 
 def source_of(spec: Spec, position: int = 0, name: str = "") -> Spec:
-    """Return the source that flags change; `position` counts from 1, 0 means the only one.
+    """Return the source that flags change. `position` counts from 1; 0 means the only source.
 
     Raises: Problem when the application has several and none is chosen, or the position does not
         exist.
@@ -337,12 +337,12 @@ def source_of(spec: Spec, position: int = 0, name: str = "") -> Spec:
 
 
 def dict_of(value: Any) -> Spec:
-    """Return a nested object, to be changed in place.
+    """Return a nested object, which the caller changes in place.
 
     Raises: Problem when the value is not an object.
     """
     if not isinstance(value, dict):
-        raise Problem("the application's spec holds a source that is no object")
+        raise Problem("the application's spec has a source that is not an object")
     return value
 
 
@@ -411,11 +411,11 @@ def _apply_one(
     elif special in ("jsonnet", "jsonnet_code", "env"):
         entries = place.setdefault(field, [])
         for text in value:
-            key, said = pair(text, flag.names[0])
+            key, text_value = pair(text, flag.names[0])
             entries[:] = [e for e in entries if e.get("name") != key] + [
                 {
                     "name": key,
-                    "value": said,
+                    "value": text_value,
                     **({"code": True} if special == "jsonnet_code" else {}),
                 }
             ]

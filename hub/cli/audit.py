@@ -20,7 +20,7 @@ from hub.cli.client import Client, table
 from hub.cli.problem import Problem
 from hub.engine.audit_chain import GENESIS, Verdict, key_id, verify
 
-MOST_BYTES = 2**31
+MAX_BYTES = 2**31
 _UNREADABLE: tuple[type[Exception], ...] = (
     zipfile.BadZipFile,
     zlib.error,
@@ -99,7 +99,7 @@ def _head(data: bytes) -> dict[str, Any]:
 
 
 def _explained(rows: list[dict[str, Any]], head: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return the rows, with those altered whose missing event no retention explains.
+    """Return the rows; one counts as altered if its event is missing without explanation.
 
     It applies to an export of everything.
     """
@@ -136,7 +136,7 @@ def _read(
         else:
             rows.append(entry)
     if not head:
-        raise Problem("this is no audit export of a hub: its first line does not say so")
+        raise Problem("this is not an audit export of a hub: the first line is not its header")
     return head, rows, checkpoints, broken
 
 
@@ -163,7 +163,7 @@ def _unpacked(
     """Return the events of a bundle, the errors in its files, and its own key."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(i.file_size for i in archive.infolist()) > MOST_BYTES:
+            if sum(i.file_size for i in archive.infolist()) > MAX_BYTES:
                 raise Problem(f"{path} unpacks to more than 2 GiB")
             files = {name: archive.read(name) for name in archive.namelist()}
         manifest, signature = (
@@ -174,7 +174,7 @@ def _unpacked(
         digests = dict(json.loads(manifest)["files"])
         events = files["events.jsonl"]
     except _UNREADABLE as error:
-        raise Problem(f"{path} is no bundle of an audit export") from error
+        raise Problem(f"{path} is not a bundle of an audit export") from error
     problems = []
     for key in (keys or own)[:1]:
         try:

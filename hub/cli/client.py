@@ -48,7 +48,7 @@ def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=authority or None)
     except (OSError, ssl.SSLError) as error:
-        raise Problem(f"{authority} is no certificate authority (PEM): {error}") from error
+        raise Problem(f"{authority} is not a certificate authority (PEM): {error}") from error
     if insecure:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     certificate, key = config.FLAGS.certificate, config.FLAGS.key
@@ -140,7 +140,7 @@ class Client:
         return self._call("DELETE", path, None)
 
     def lines(self, path: str, *, idle_seconds: float | None = None) -> Iterator[Any]:
-        """Yield the objects of a stream until it ends, or is silent for a while.
+        """Yield the objects of a stream until it ends, or sends nothing for a while.
 
         Raises: Problem when the hub refuses, or the stream ends with an error.
         """

@@ -29,7 +29,7 @@ class Flags:
     authority: str = ""
     """File of a certificate authority to trust."""
     certificate: str = ""
-    """File of the certificate that this program shows the hub's proxy."""
+    """File of the client certificate for the hub's proxy."""
     key: str = ""
     retries: str = ""
     headers: dict[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def load() -> dict[str, Any]:
     if not isinstance(found, dict) or not all(
         isinstance(found.get(k) or [], list) for k in ("contexts", "servers", "users")
     ):
-        raise Problem(f"{file} is no list of contexts: remove it and run flotilla login again")
+        raise Problem(f"{file} is not a list of contexts: remove it and run flotilla login again")
     return {**found, **{k: list(found.get(k) or []) for k in ("contexts", "servers", "users")}}
 
 
@@ -162,7 +162,7 @@ class Session:
 def current() -> Session:
     """Return the session from flags, the environment or the current context.
 
-    Raises: Problem when nobody is signed in, or the context is not known.
+    Raises: Problem without a session, or for an unknown context.
     """
     token = (
         FLAGS.token
@@ -193,7 +193,7 @@ def current() -> Session:
     if found is None:
         if FLAGS.context:
             raise Problem(f"there is no context {name!r}: flotilla context lists them")
-        raise Problem("nobody is signed in: run flotilla login HUB first")
+        raise Problem("you are not signed in: run flotilla login HUB first")
     place: dict[str, Any] = next(
         (s for s in document["servers"] if s.get("server") == found["server"]), {}
     )

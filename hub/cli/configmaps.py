@@ -37,7 +37,7 @@ ENVIRONMENT = {
 FIXED: dict[str, tuple[tuple[str, ...], str]] = {
     "admin.enabled": (
         ("true",),
-        "disable the account admin (Settings, Accounts) once somebody else administers",
+        "disable the account admin (Settings, Accounts) once another account is an administrator",
     ),
     "statusbadge.enabled": (("false",), "the hub draws no badges"),
     "exec.enabled": (("false",), "the hub has no terminal"),

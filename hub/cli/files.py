@@ -60,7 +60,7 @@ def manifests(files: Sequence[str]) -> list[dict[str, Any]]:
                 if document is None:
                     continue
                 if not isinstance(document, dict):
-                    raise Problem(f"{one} holds something that is no object")
+                    raise Problem(f"{one} has a document that is not an object")
                 found += (
                     document["items"]
                     if document.get("kind") == "List" and isinstance(document.get("items"), list)

@@ -16,7 +16,7 @@ from hub.cli.problem import Problem
 from hub.engine.globs import matches
 
 _CHUNK_BYTES = 256 * 1024
-_MOST_BYTES = 200 * 1024 * 1024
+_MAX_BYTES = 200 * 1024 * 1024
 _LEFT_OUT = {".git", ".hg", ".svn", "node_modules", "__pycache__"}
 _MASK = "++++++++"
 
@@ -40,7 +40,7 @@ def render(
     base = Path(root or folder).resolve()
     own = Path(folder).resolve()
     if not own.is_dir():
-        raise Problem(f"--local {folder} is no folder")
+        raise Problem(f"--local {folder} is not a folder")
     if not own.is_relative_to(base):
         raise Problem(f"--local {folder} is not within --local-repo-root {root}")
     archive = _archive(base, include)
@@ -95,9 +95,9 @@ def _archive(root: Path, include: Sequence[str]) -> bytes:
                 if include and not any(matches(p, file.name) or matches(p, name) for p in include):
                     continue
                 size += file.stat().st_size
-                if size > _MOST_BYTES:
+                if size > _MAX_BYTES:
                     raise Problem(
-                        f"{root} is larger than {_MOST_BYTES // 1024**2} MiB: give a smaller folder"
+                        f"{root} is larger than {_MAX_BYTES // 1024**2} MiB: give a smaller folder"
                     )
                 # A link is sent as its target: the hub accepts only plain files.
                 archive.add(file.resolve(), arcname=name, recursive=False, filter=_plain)

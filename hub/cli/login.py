@@ -125,7 +125,7 @@ def by_browser(
             }
         )
     )
-    (show or _say)(url)
+    (show or _print_url)(url)
     if launch:
         webbrowser.open(url)
     answer = _wait(listener)
@@ -148,7 +148,7 @@ def by_browser(
     return hub.finish(str(tokens["access_token"]))
 
 
-def _say(url: str) -> None:
+def _print_url(url: str) -> None:
     sys.stdout.write(f"Sign in at {url}\n")
     sys.stdout.flush()
 
@@ -164,7 +164,7 @@ def _wait(listener: http.server.HTTPServer) -> dict[str, list[str]]:
                 return answer
     finally:
         listener.server_close()
-    raise Problem("nobody signed in within five minutes: try again")
+    raise Problem("the sign-in was not completed within five minutes: try again")
 
 
 def by_device(
@@ -182,7 +182,7 @@ def by_device(
     if status != httpx.codes.OK:
         raise Problem(f"the hub starts no sign-in by a device: {started.get('error', status)}")
     url = str(started.get("verification_uri_complete") or started["verification_uri"])
-    (show or _say_code)(url, str(started["user_code"]))
+    (show or _print_code)(url, str(started["user_code"]))
     interval, deadline = (
         float(started.get("interval", 5)),
         time.monotonic() + float(started.get("expires_in", 300)),
@@ -202,9 +202,9 @@ def by_device(
             interval += 5
         elif error != "authorization_pending":
             raise Problem(f"the sign-in was refused: {error}")
-    raise Problem("nobody entered the code in time: try again")
+    raise Problem("the code was not entered in time: try again")
 
 
-def _say_code(url: str, code: str) -> None:
+def _print_code(url: str, code: str) -> None:
     sys.stdout.write(f"Open {url} and compare the code: {code}\n")
     sys.stdout.flush()

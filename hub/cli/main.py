@@ -168,7 +168,7 @@ def _plugin(name: str, arguments: Sequence[str]) -> None:
 
 
 def _leave_out_unused() -> None:
-    """Put empty modules in place of unused imports, which saves two fifths of the start-up time."""
+    """Replace unused imports by empty modules, which saves two fifths of the start-up time."""
     for name, parts in _UNUSED.items():
         module = ModuleType(name)
         for part in parts:

@@ -29,10 +29,10 @@ def named(metadata: Mapping[str, Any], name: str, namespace: str, flag: str) -> 
     Raises: Problem when the file has another namespace.
     """
     where, own = qualified(name, namespace, flag)
-    said = metadata.get("namespace")
-    if where and said not in (None, "", where):
+    stated = metadata.get("namespace")
+    if where and stated not in (None, "", where):
         raise Problem(
-            f"{metadata.get('name')} is for namespace '{said}', and the command says '{where}'"
+            f"{metadata.get('name')} is for namespace '{stated}', and the command says '{where}'"
         )
     given = {"name": own, "namespace": where}
     return {**metadata, **{field: value for field, value in given.items() if value}}

@@ -10,7 +10,7 @@ from hub.cli.problem import Problem
 from hub.engine.printable import printable
 
 
-def say(text: str = "") -> None:
+def print_line(text: str = "") -> None:
     """Print lines, without terminal control characters."""
     sys.stdout.write(printable(text, "\n\t") + "\n")
 
@@ -21,7 +21,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     widths = [max(len(row[n]) for row in lines) for n in range(len(head))]
     for row in lines:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        say("  ".join(cells).rstrip())
+        print_line("  ".join(cells).rstrip())
 
 
 def printed(data: object, output: str, *more: str) -> bool:
@@ -33,7 +33,7 @@ def printed(data: object, output: str, *more: str) -> bool:
     if output not in known:
         raise Problem(f"--output {output}: {', '.join(known)}")
     if output == "json":
-        say(json.dumps(data, indent=2))
+        print_line(json.dumps(data, indent=2))
     elif output == "yaml":
         sys.stdout.write(as_yaml(data))
     return output in ("json", "yaml")
@@ -50,7 +50,7 @@ def as_yaml(data: object) -> str:
 def facts(pairs: Sequence[tuple[str, Any]]) -> None:
     """Print labels, padded to 20, with their values."""
     for label, value in pairs:
-        say(f"{label + ':':<20}{value}".rstrip())
+        print_line(f"{label + ':':<20}{value}".rstrip())
 
 
 def stamp(seconds: Any) -> str:

@@ -30,7 +30,7 @@ class Verdict:
     """The result for one group of settings."""
 
     group: str
-    said: str
+    summary: str
     problems: tuple[str, ...] = ()
 
 
@@ -100,7 +100,7 @@ def _general(data: Mapping[str, Any]) -> Verdict:
 def _accounts(data: Mapping[str, Any]) -> Verdict:
     found = configmaps.read({k: v for k, v in data.items() if k.startswith("accounts.")})
     wrong = [
-        f"accounts.{n}: {w!r} is no capability: login or apiKey"
+        f"accounts.{n}: {w!r} is not a capability: use login or apiKey"
         for n, a in found.accounts.items()
         for w in a.get("capabilities") or []
         if w not in ("login", "apiKey")

@@ -7,7 +7,7 @@ from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 
 Spec = dict[str, Any]
-ATTEMPTS = 5  # to change a project that others change too
+ATTEMPTS = 5  # attempts, if others change the project at the same time
 
 
 def read(hub: Client, name: str) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def read(hub: Client, name: str) -> dict[str, Any]:
 
 
 def save(hub: Client, found: dict[str, Any]) -> None:
-    """Write a project; refused with 409 when somebody changed it since it was read."""
+    """Write a project; refused with 409 if it was changed since it was read."""
     spec = {k: v for k, v in found["spec"].items() if v not in ([], None)}
     metadata = {
         k: found["metadata"][k]
@@ -31,7 +31,7 @@ def save(hub: Client, found: dict[str, Any]) -> None:
 
 
 def change(name: str, alter: Callable[[Spec], None]) -> None:
-    """Change the spec of a project, and retry when somebody else has changed it meanwhile."""
+    """Change the spec of a project, and retry if it was changed at the same time."""
     hub = Client.from_disk()
     for attempt in range(ATTEMPTS):
         found = read(hub, name)
@@ -64,7 +64,7 @@ def toggle(field: str, entry: Any, *, add: bool) -> Callable[[dict[str, Any]], N
 
 
 def dict_in_place(value: Any) -> dict[str, Any]:
-    """Return a nested object, to be changed in place."""
+    """Return a nested object, which the caller changes in place."""
     if not isinstance(value, dict):
         raise Problem("the project has an entry that is not an object")
     return value

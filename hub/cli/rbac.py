@@ -68,9 +68,9 @@ def can(
     """
     subject, action, resource, name = question
     if resource not in RESOURCES:
-        raise Problem(f"{resource!r} is no resource; there are {', '.join(RESOURCES)}")
+        raise Problem(f"{resource!r} is not a resource; the resources are {', '.join(RESOURCES)}")
     if action.partition("/")[0] not in ACTIONS:
-        raise Problem(f"{action!r} is no action; there are {', '.join(ACTIONS)}")
+        raise Problem(f"{action!r} is not an action; the actions are {', '.join(ACTIONS)}")
     policy = (builtin() if use_builtin else Policy()) + file.policy
     enforcer = Enforcer(policy, file.mode, default_role or file.default_role)
     return enforcer.decide([subject], resource, action, name or "*").allowed

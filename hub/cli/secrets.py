@@ -17,7 +17,7 @@ FLAGS = (
     "--header",
     "--proxy",
 )
-"""Flags whose value nobody else on this machine may read."""
+"""Flags whose values other users of this machine must not see."""
 # Fields of /proc/self/stat, counted from the end: where the arguments begin and end.
 _BEGIN, _END = 45, 46
 

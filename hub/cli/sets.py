@@ -19,7 +19,7 @@ OURS = "/api/v1/flotilla/applicationsets"
 SECRETS = "/api/v1/flotilla/secrets"
 
 
-def place(name: str, *more: str, at: str = "", ours: bool = False, **query: Any) -> str:
+def set_path(name: str, *more: str, at: str = "", ours: bool = False, **query: Any) -> str:
     """Return the path of a set, or of something below it.
 
     Shapes: `at` is its namespace; `ours` selects paths beyond Argo CD's.
@@ -143,16 +143,16 @@ def show_preview(found: dict[str, Any], *, with_diff: bool) -> None:
         for change in found["changed"]:
             sys.stdout.writelines(_diff(change))
     sys.stdout.writelines(_problem_lines(found["problems"]))
-    goes = sum(d["resources"] for d in found["deleted"])
+    resources = sum(d["resources"] for d in found["deleted"])
     sys.stdout.write(
         f"{len(found['added'])} added, {len(found['changed'])} changed, "
-        f"{len(found['deleted'])} deleted with {goes} live resources, "
+        f"{len(found['deleted'])} deleted with {resources} live resources, "
         f"{len(found['waiting'])} waiting for a confirmation, {found['unchanged']} unchanged\n"
     )
 
 
 def warn_of(problems: Sequence[dict[str, Any]]) -> None:
-    """Say beside the output what makes no application, and why."""
+    """Print to standard error which parameters produce no application, and why."""
     sys.stderr.writelines(_problem_lines(problems))
 
 
@@ -180,29 +180,29 @@ def confirm(client: Client, name: str, wanted: Sequence[str], *, at: str = "") -
 
     Raises: Problem when none.
     """
-    item = client.get(place(name, at=at))
+    item = client.get(set_path(name, at=at))
     names = list(wanted) or list(
         (item["status"].get("flotilla") or {}).get("deletionsWaiting") or []
     )
     if not names:
         raise Problem(f"no deletion of {name} waits for a confirmation")
-    client.post(place(name, "confirm-deletion", at=at, ours=True), {"applications": names})
+    client.post(set_path(name, "confirm-deletion", at=at, ours=True), {"applications": names})
     return names
 
 
 def rollout(client: Client, name: str, action: str, *, at: str = "") -> dict[str, Any]:
     """Control the rollout of a set, and return the set; `status` only reads it."""
     if action == "status":
-        found: dict[str, Any] = client.get(place(name, at=at))
+        found: dict[str, Any] = client.get(set_path(name, at=at))
     else:
-        found = client.post(place(name, "rollout", at=at, ours=True), {"action": action})
+        found = client.post(set_path(name, "rollout", at=at, ours=True), {"action": action})
     return found
 
 
 def show_rollout(item: dict[str, Any]) -> None:
     """Print the rollout progress of a set's applications."""
     entries = item["status"].get("applicationStatus") or []
-    stands = (item["status"].get("flotilla") or {}).get("rollout") or {}
+    rollout_status = (item["status"].get("flotilla") or {}).get("rollout") or {}
     if not entries:
         sys.stdout.write(
             f"{item['metadata']['name']} does not sync in steps, or has no applications\n"
@@ -222,21 +222,21 @@ def show_rollout(item: dict[str, Any]) -> None:
             for e in ordered
         ],
     )
-    if stands.get("paused"):
-        sys.stdout.write(f"paused by {stands.get('pausedBy')}\n")
-    sys.stdout.write((stands.get("waitsFor") or "the rollout has completed") + "\n")
+    if rollout_status.get("paused"):
+        sys.stdout.write(f"paused by {rollout_status.get('pausedBy')}\n")
+    sys.stdout.write((rollout_status.get("waitsFor") or "the rollout has completed") + "\n")
 
 
-_LOOK_SECONDS, _WAIT_SECONDS = 1.0, 300
+_POLL_SECONDS, _WAIT_SECONDS = 1.0, 300
 
 
-def wait_made(hub: Client, metadata: dict[str, Any]) -> dict[str, Any]:
+def wait_until_created(hub: Client, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return a set once its applications exist.
 
     Raises: Problem with the set's message when it cannot create them, or after five minutes.
     """
     where = path("applicationsets", metadata["name"], appsetNamespace=metadata.get("namespace"))
-    for _ in range(int(_WAIT_SECONDS / _LOOK_SECONDS)):
+    for _ in range(int(_WAIT_SECONDS / _POLL_SECONDS)):
         found: dict[str, Any] = hub.get(where)
         states = {c["type"]: c for c in found["status"].get("conditions") or []}
         if (states.get("ErrorOccurred") or {}).get("status") == "True":
@@ -245,23 +245,23 @@ def wait_made(hub: Client, metadata: dict[str, Any]) -> dict[str, Any]:
             )
         if (states.get("ResourcesUpToDate") or {}).get("status") == "True":
             return found
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     raise Problem(f"timed out ({_WAIT_SECONDS}s) waiting for ApplicationSet {metadata['name']}")
 
 
-def wait_gone(hub: Client, where: str) -> None:
-    """Return once a set is gone.
+def wait_until_deleted(hub: Client, where: str) -> None:
+    """Wait until a set is deleted.
 
     Raises: Problem when it takes more than five minutes.
     """
-    for _ in range(int(_WAIT_SECONDS / _LOOK_SECONDS)):
+    for _ in range(int(_WAIT_SECONDS / _POLL_SECONDS)):
         try:
             hub.get(where)
         except Problem as problem:
             if problem.status in (403, 404):
                 return
             raise
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     raise Problem(
         f"timed out ({_WAIT_SECONDS}s) waiting for the deletion; it may wait for a confirmation"
     )

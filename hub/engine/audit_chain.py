@@ -102,7 +102,7 @@ def verify(
     keys: Sequence[Ed25519PublicKey],
     *,
     anchor: tuple[int, str] = (0, GENESIS),
-    most: int = 20,
+    maximum: int = 20,
 ) -> Verdict:
     """Verify rows in the given order; the first problem names the first bad row.
 
@@ -114,7 +114,7 @@ def verify(
     state.hashes[anchor[0]] = anchor[1]
     for row in rows:
         _check_row(state, row)
-        if len(state.problems) >= most:
+        if len(state.problems) >= maximum:
             break
     signed, count = 0, 0
     for checkpoint in checkpoints:
@@ -128,7 +128,7 @@ def verify(
         count,
         signed,
         state.expired,
-        tuple(state.problems[:most]),
+        tuple(state.problems[:maximum]),
     )
 
 

@@ -31,7 +31,7 @@ class Decision:
     error: str = ""
     is_refused: bool = False
     """Whether a rule prevents the sync; `error` says which."""
-    look_again: timedelta | None = None
+    retry_after: timedelta | None = None
 
 
 NO = Decision(start=False)
@@ -92,5 +92,5 @@ def _retry_or_heal(
     if last.heal_attempts and last.finished_at:
         wait = backoff.delay(last.heal_attempts - 1) - (now - last.finished_at)
         if wait > timedelta(0):
-            return Decision(start=False, look_again=wait)
+            return Decision(start=False, retry_after=wait)
     return Decision(start=True, heal=True)

@@ -62,7 +62,7 @@ _LABEL = re.compile(
 )
 
 
-_MOST_CHARACTERS = 2000
+_MAX_CHARACTERS = 2000
 
 
 @functools.lru_cache(maxsize=4096)
@@ -75,8 +75,8 @@ def parse_scope(text: str) -> Scope | None:
     """
     if not text.strip():
         return None
-    if len(text) > _MOST_CHARACTERS:
-        raise RuleError(f"the cluster scope is longer than {_MOST_CHARACTERS} characters")
+    if len(text) > _MAX_CHARACTERS:
+        raise RuleError(f"the cluster scope is longer than {_MAX_CHARACTERS} characters")
     found = _form(text.split())
     if found is None or not (found[0] or found[1]):
         raise RuleError(

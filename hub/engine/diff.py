@@ -102,7 +102,7 @@ class LocalComparison:
 
     @property
     def doubts_digest(self) -> str:
-        """The digest of the live values in doubt: a stored dry run is valid until it changes."""
+        """The digest of the live values in doubt; a stored dry run is valid until it changes."""
         return digest_of_doubts(self.doubts)
 
     @_reports_malformed

@@ -27,7 +27,7 @@ class Duplicate:
     is_taken: bool
     """Whether API servers accept the duplicate."""
     lost: tuple[str, ...] = ()
-    """Names of the elements left out that the one that counts does not have."""
+    """Names of the removed elements that the remaining one does not have."""
 
     def __str__(self) -> str:
         """Return the element and its list."""
@@ -81,7 +81,7 @@ def _once(value: Any, type_: Type, path: str, around: str, found: list[Duplicate
 
 
 def _lost_names(same: list[Any], type_: Type) -> tuple[str, ...]:
-    """Return the names, as those of ports, that go with the elements before the last one."""
+    """Return the names, such as those of ports, that the removed elements had."""
     *before, last = same
     if type_.is_set or "name" in type_.keys:
         return ()

@@ -2,12 +2,14 @@
 
 from hub.engine.errors import RuleError
 
-MOST_STEPS = 50_000_000
+MAX_STEPS = 50_000_000
 """Values that all rules of one comparison may process: a few seconds of processor time."""
-MOST_PLACES = 100_000
-"""Places of one resource that one pointer or path may select: each one uses memory."""
-_PLACE = 5
-"""The cost of a selected place, in values processed."""
+MAX_PATHS = 100_000
+"""The maximum number of paths of one resource that one pointer or jq path may select: each one uses
+memory.
+"""
+_PATH_COST = 5
+"""The cost of a selected path, in values processed."""
 
 
 class Effort:
@@ -15,9 +17,9 @@ class Effort:
 
     __slots__ = ("_left",)
 
-    def __init__(self, most: int = MOST_STEPS) -> None:
+    def __init__(self, maximum: int = MAX_STEPS) -> None:
         """Allow at most this many steps."""
-        self._left = most
+        self._left = maximum
 
     def spend(self, steps: int = 1) -> None:
         """Count processed values.
@@ -31,16 +33,16 @@ class Effort:
                 "use fewer rules, or ignore the field that contains a large list"
             )
 
-    def spend_places(self, places: int, *, known: int = 0) -> None:
-        """Count the places that a pointer or path selects in one resource, before they are stored.
+    def spend_paths(self, places: int, *, known: int = 0) -> None:
+        """Count the paths that a pointer or jq path selects in one resource.
 
-        Shapes: `known` is the number of places that it has selected already.
+        Shapes: `known` is the number of paths that it has selected already.
         Raises: RuleError for too many.
         """
-        if places + known > MOST_PLACES:
+        if places + known > MAX_PATHS:
             raise RuleError(
-                f"ignoreDifferences: a path selects more than {MOST_PLACES:,} fields "
+                f"ignoreDifferences: a path selects more than {MAX_PATHS:,} fields "
                 "of a resource: "
                 "ignore the field that contains them"
             )
-        self.spend(places * _PLACE)
+        self.spend(places * _PATH_COST)

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from hub.engine.errors import RuleError
 from hub.engine.regex import PatternError, compiled_glob, readable
 
-MOST_CHARACTERS = 1024
-MOST_WILDCARDS = 256
-MOST_DEPTH = 5
-MOST_PATTERNS = 2000
+MAX_CHARACTERS = 1024
+MAX_WILDCARDS = 256
+MAX_DEPTH = 5
+MAX_PATTERNS = 2000
 
 Fits = Callable[[str], bool]
 _SPECIAL = frozenset("*?[]{}\\")
@@ -80,8 +80,8 @@ class _Reader:
         if character == "[" and closing <= start:
             return Token("text", "[")
         self.wildcards += 1
-        if self.wildcards > MOST_WILDCARDS:
-            raise GlobError(f"the pattern has more than {MOST_WILDCARDS} wildcards")
+        if self.wildcards > MAX_WILDCARDS:
+            raise GlobError(f"the pattern has more than {MAX_WILDCARDS} wildcards")
         if character == "[":
             self.position = closing + 1
             return _set(self.pattern[start:closing])
@@ -91,8 +91,8 @@ class _Reader:
         return Token("star" if character == "*" else "one")
 
     def _choice(self, closing: int, depth: int) -> Token:
-        if depth >= MOST_DEPTH:
-            raise GlobError(f"the pattern has braces nested deeper than {MOST_DEPTH}")
+        if depth >= MAX_DEPTH:
+            raise GlobError(f"the pattern has braces nested deeper than {MAX_DEPTH}")
         start = self.position
         ends = [*_commas(self.pattern, start, closing, self.closing), closing]
         choices = []
@@ -153,8 +153,8 @@ def parse(pattern: str, *, braces: bool = True) -> tuple[Token, ...]:
 
     Raises: GlobError saying what is wrong with it.
     """
-    if len(pattern) > MOST_CHARACTERS:
-        raise GlobError(f"the pattern is longer than {MOST_CHARACTERS} characters")
+    if len(pattern) > MAX_CHARACTERS:
+        raise GlobError(f"the pattern is longer than {MAX_CHARACTERS} characters")
     return _Reader(pattern, braces=braces).sequence(len(pattern), 0)
 
 
@@ -191,7 +191,7 @@ def expression(pattern: str, *, separator: bool = False) -> str:
 
 
 @functools.lru_cache(maxsize=8192)
-def _kept(pattern: str, separator: bool, braces: bool) -> Fits | GlobError:
+def _cached(pattern: str, separator: bool, braces: bool) -> Fits | GlobError:
     try:
         tokens = parse(pattern, braces=braces)
         return _by_text(tokens, separator=separator) or _by_expression(
@@ -211,10 +211,10 @@ def compiled(pattern: str, *, separator: bool = False, braces: bool = True) -> F
 
     Raises: GlobError saying what is wrong with the glob.
     """
-    if is_plain(pattern) and len(pattern) <= MOST_CHARACTERS:
+    if is_plain(pattern) and len(pattern) <= MAX_CHARACTERS:
         # Not cached: thousands of plain names would evict the expensive patterns.
         return lambda text: text == pattern
-    found = _kept(pattern, separator, braces)
+    found = _cached(pattern, separator, braces)
     if isinstance(found, GlobError):
         # A new exception each time: a raised one keeps the frames of its traceback alive.
         raise GlobError(str(found))
@@ -301,13 +301,13 @@ def matches(pattern: str, text: str, *, separator: bool = False, braces: bool = 
 
     Use it for what a match permits, and `denies` for what a match forbids.
     """
-    found = _kept(pattern, separator, braces)
+    found = _cached(pattern, separator, braces)
     return not isinstance(found, GlobError) and found(text)
 
 
 def denies(pattern: str, text: str, *, separator: bool = False) -> bool:
     """Return whether the glob of a deny rule matches; an invalid glob denies everything."""
-    found = _kept(pattern, separator, True)
+    found = _cached(pattern, separator, True)
     return isinstance(found, GlobError) or found(text)
 
 
@@ -359,8 +359,8 @@ def _path_patterns(pattern: str) -> tuple[tuple[Fits | None, ...], ...] | GlobEr
 
 def _without_braces(pattern: str) -> list[str]:
     """Expand `{a,b}` into separate patterns."""
-    if len(pattern) > MOST_CHARACTERS:
-        raise GlobError(f"the pattern is longer than {MOST_CHARACTERS} characters")
+    if len(pattern) > MAX_CHARACTERS:
+        raise GlobError(f"the pattern is longer than {MAX_CHARACTERS} characters")
     done, todo = list[str](), [pattern]
     while todo:
         one = todo.pop()
@@ -373,8 +373,8 @@ def _without_braces(pattern: str) -> list[str]:
             bounds = [start, *_commas(one, start + 1, end, closing), end]
             choices = (one[a + 1 : b] for a, b in itertools.pairwise(bounds))
             todo += [one[:start] + choice + one[end + 1 :] for choice in choices]
-        if len(done) + len(todo) > MOST_WILDCARDS:
-            raise GlobError(f"the braces expand to more than {MOST_WILDCARDS} patterns")
+        if len(done) + len(todo) > MAX_WILDCARDS:
+            raise GlobError(f"the braces expand to more than {MAX_WILDCARDS} patterns")
     return done
 
 
@@ -430,8 +430,8 @@ def check_count(entries: Sequence[Any], field: str) -> None:
 
     Raises: GlobError naming the field.
     """
-    if len(entries) > MOST_PATTERNS:
-        raise GlobError(f"{field} has {len(entries)} entries: at most {MOST_PATTERNS} are allowed")
+    if len(entries) > MAX_PATTERNS:
+        raise GlobError(f"{field} has {len(entries)} entries: at most {MAX_PATTERNS} are allowed")
 
 
 class Union:
@@ -443,10 +443,10 @@ class Union:
         """Group globs by form; invalid ones match nothing."""
         self._exact, heads, tails, others = set[str](), list[str](), list[str](), list[str]()
         for pattern in dict.fromkeys(patterns):
-            if is_plain(pattern) and len(pattern) <= MOST_CHARACTERS:
+            if is_plain(pattern) and len(pattern) <= MAX_CHARACTERS:
                 self._exact.add(pattern)
                 continue
-            if isinstance(_kept(pattern, False, True), GlobError):
+            if isinstance(_cached(pattern, False, True), GlobError):
                 continue
             tokens = parse(pattern)
             kinds = [token.kind for token in tokens]

@@ -19,10 +19,11 @@ PathsByJq = Callable[[str, Any], Sequence[Sequence[Any]]]
 """Return the paths that a jq path selects; runs outside the engine, with limits."""
 
 Places = dict[str | int, "Places | bool"]
-"""Places in a value, as a trie of fields and indexes.
+"""Paths in a value, as a trie of fields and indexes.
 
-A place that is selected as a whole has a bool: whether a rule names this place itself, rather than
-by a pattern such as every element."""
+A path that is selected as a whole has a bool: whether a rule names this path itself, rather than by
+a pattern such as every element.
+"""
 
 Path = tuple[str | int | None, ...]
 """Steps of a plain path: a field, an index, or None for every element."""
@@ -82,7 +83,7 @@ def ignore_rules(entries: Iterable[Mapping[str, Any]], field: str) -> tuple[Igno
 
 
 _SELECTORS = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
-_MOST_EVERY = 100
+_MAX_LIST_PATHS = 100
 """The limit of paths with `[]`, each of which visits the whole resource."""
 
 
@@ -93,8 +94,8 @@ def _check_volume(entries: Sequence[Mapping[str, Any]], field: str) -> None:
     """
     named = [text for entry in entries for name in _SELECTORS for text in entry.get(name) or ()]
     check_count([*entries, *named], f"{field} with its pointers, paths and managers")
-    if sum("[]" in str(text) for text in named) > _MOST_EVERY:
-        raise RuleError(f"{field} has more than {_MOST_EVERY} paths with []")
+    if sum("[]" in str(text) for text in named) > _MAX_LIST_PATHS:
+        raise RuleError(f"{field} has more than {_MAX_LIST_PATHS} paths with []")
 
 
 def rules_for(key: ResourceKey, rules: Iterable[IgnoreRule]) -> list[IgnoreRule]:
@@ -132,7 +133,7 @@ def ignored_places(
     paths_by_jq: PathsByJq,
     effort: Effort | None = None,
 ) -> Places:
-    """Return the places that `without_ignored` removes, relative to the original manifest.
+    """Return the paths that `without_ignored` removes, relative to the original manifest.
 
     Raises: RuleError for a jq path that selects the whole manifest, and if the rules process too
         many values.
@@ -177,10 +178,10 @@ def _exact_paths(value: Any, paths: Iterable[Sequence[Any]], effort: Effort) -> 
     for path in paths:
         effort.spend(1 + len(path))
         start, last = _followed(value, path)
-        # Slices may overlap: each place is counted every time, and stored once.
-        effort.spend_places(len(last))
+        # Slices may overlap: each path is counted every time, and stored once.
+        effort.spend_paths(len(last))
         found.update(dict.fromkeys((*start, step) for step in last))
-        effort.spend_places(0, known=len(found))
+        effort.spend_paths(0, known=len(found))
     return list(found)
 
 
@@ -263,7 +264,7 @@ def _add(found: Places, path: Sequence[str | int], *, is_one: bool) -> None:
 
 
 def without(value: Any, places: Places, effort: Effort | None = None) -> Any:
-    """Return a value without the selected places.
+    """Return a value without the selected paths.
 
     Raises: RuleError if `effort` is exceeded.
     """
@@ -339,7 +340,7 @@ class PlainPath:
         found: list[list[str | int]] = []
         try:
             for path in self._paths(value, 0, effort):
-                effort.spend_places(1, known=len(found))
+                effort.spend_paths(1, known=len(found))
                 found.append(path)
         except _NotThere:
             return []

@@ -19,7 +19,7 @@ PARENTS = {
 }
 """Kinds whose children are found by name, with the kind of the children."""
 _ACCOUNT = "kubernetes.io/service-account."
-_MOST_TEMPLATES = 100
+_MAX_TEMPLATES = 100
 _ORDINAL = re.compile(r"(0|[1-9]\d*)\Z")
 
 
@@ -62,7 +62,7 @@ def claim_stems(stateful_set: Mapping[str, Any]) -> list[str]:
     own = (stateful_set.get("metadata") or {}).get("name")
     templates = (stateful_set.get("spec") or {}).get("volumeClaimTemplates") or []
     listed = templates if isinstance(templates, list) else []
-    said = [t.get("metadata") for t in listed[:_MOST_TEMPLATES] if isinstance(t, dict)]
+    said = [t.get("metadata") for t in listed[:_MAX_TEMPLATES] if isinstance(t, dict)]
     return [f"{about.get('name')}-{own}" for about in said if isinstance(about, dict)]
 
 

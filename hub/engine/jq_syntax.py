@@ -95,7 +95,7 @@ def _problem(expression: str) -> str:
     except _Refused as error:
         return str(error)
     except _NoProgram as error:
-        return f"is no valid jq path: {error}"
+        return f"is not a valid jq path: {error}"
     return ""
 
 

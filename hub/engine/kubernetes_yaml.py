@@ -30,7 +30,7 @@ _BOOL = {
         ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False
     ),
 }
-_MOST_DIGITS = 300  # a float holds no more
+_MAX_DIGITS = 300  # a float holds no more
 _INT = re.compile(r"^[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)$")
 _FLOAT = re.compile(
     r"^[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?$"
@@ -69,7 +69,7 @@ def _construct_bool(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> bool:
 
 def _construct_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int | float:
     text = str(loader.construct_scalar(node)).replace("_", "")
-    if len(text) > _MOST_DIGITS:
+    if len(text) > _MAX_DIGITS:
         raise ManifestError(f"line {node.start_mark.line + 1}: the number {text[:20]}… is too long")
     value = _int_of(text)
     return value if -(2**63) <= value < 2**64 else float(value)
@@ -172,16 +172,16 @@ def parse_yaml(text: str, volume: "Volume | None" = None) -> list[Any]:
 class Volume:
     """Counts the values of several texts."""
 
-    def __init__(self, most: int = MAX_VALUES) -> None:
-        """Start counting, up to `most`."""
-        self._most, self._values, self._aliased = most, 0, 0
+    def __init__(self, maximum: int = MAX_VALUES) -> None:
+        """Start counting, up to `maximum`."""
+        self._maximum, self._values, self._aliased = maximum, 0, 0
 
     def add(self, text: str) -> None:
         """Count the values of a text.
 
         Raises: TooMany.
         """
-        self._add(_count_values(text, self._most))
+        self._add(_count_values(text, self._maximum))
 
     def add_aliased(self, values: int, characters: int) -> None:
         """Count what the aliases of a document expand to.
@@ -197,14 +197,14 @@ class Volume:
 
     def _add(self, values: int) -> None:
         self._values += values
-        if self._values > self._most:
+        if self._values > self._maximum:
             raise TooMany(
-                f"the manifests have more than {self._most:,} values: "
+                f"the manifests have more than {self._maximum:,} values: "
                 "split them into several applications"
             )
 
 
-def _count_values(text: str, most: int) -> int:
+def _count_values(text: str, maximum: int) -> int:
     """Return an estimate of a text's values, exact if it may be large."""
     # Each value follows one of these signs, so their number is an upper bound.
     estimate = sum(text.count(sign) for sign in _SIGNS)
@@ -214,7 +214,7 @@ def _count_values(text: str, most: int) -> int:
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             found += isinstance(event, yaml.NodeEvent)
-            if found > most:
+            if found > maximum:
                 break
     except yaml.YAMLError:
         # The caller reports the error, if it is one: YAML does not accept all JSON.

@@ -57,8 +57,8 @@ def compare_lines(old: Sequence[str], new: Sequence[str], budget: Budget) -> Dif
 
 def _common(old: Sequence[str], new: Sequence[str], taken: int) -> int:
     """Return the length of the common prefix, excluding the last `taken` elements."""
-    most = min(len(old), len(new)) - taken
-    return next((n for n in range(most) if old[n] != new[n]), most)
+    maximum = min(len(old), len(new)) - taken
+    return next((n for n in range(maximum) if old[n] != new[n]), maximum)
 
 
 def _shared(old: Sequence[str], new: Sequence[str], budget: Budget) -> list[tuple[int, int]] | None:

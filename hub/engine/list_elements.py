@@ -9,8 +9,8 @@ from hub.engine.field_sets import Fields
 
 _Forms = dict[tuple[str, ...], dict[tuple[str, ...], list[int]]]
 """Indexes of elements, by the keys that they have and the values of these as text."""
-_MOST_FORMS = 64
-"""The most combinations of missing keys in one list; elements beyond it are not found."""
+_MAX_FORMS = 64
+"""The maximum number of combinations of missing keys in one list; further ones are not found."""
 
 
 class Elements:
@@ -59,7 +59,7 @@ class Elements:
         for at in (*whole.values(), *partial):
             element = self._elements[at]
             stated = tuple(key for key in about if element.get(key) is not None)
-            if stated not in forms and len(forms) == _MOST_FORMS:
+            if stated not in forms and len(forms) == _MAX_FORMS:
                 continue
             same = forms.setdefault(stated, {}).setdefault(
                 tuple(as_text(element[key]) for key in stated), []

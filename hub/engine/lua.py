@@ -19,7 +19,7 @@ from hub.engine.status import Assessment, Health
 MEMORY_BYTES = 32 * 1024 * 1024
 INSTRUCTIONS = 5_000_000
 SECONDS = 2
-MOST_VALUES, MOST_DEPTH, MOST_CHARACTERS = 200_000, 100, 8 * 1024 * 1024
+MAX_VALUES, MAX_DEPTH, MAX_CHARACTERS = 200_000, 100, 8 * 1024 * 1024
 LIMIT_TEXT = "the script ran too long"
 
 _SETUP = """
@@ -138,13 +138,13 @@ class _Answer:
     """Converts the result of a script, with limits: a table may contain itself."""
 
     def __init__(self) -> None:
-        self._values, self._characters = MOST_VALUES, MOST_CHARACTERS
+        self._values, self._characters = MAX_VALUES, MAX_CHARACTERS
 
     def read(self, value: Any, depth: int = 0) -> Any:
         self._values -= 1
-        if depth > MOST_DEPTH or self._values < 0:
+        if depth > MAX_DEPTH or self._values < 0:
             raise RuleError(
-                f"script: it returns more than {MOST_VALUES} values or {MOST_DEPTH} levels: "
+                f"script: it returns more than {MAX_VALUES} values or {MAX_DEPTH} levels: "
                 "return only what changes"
             )
         kind = lupa.lua51.lua_type(value)
@@ -163,7 +163,7 @@ class _Answer:
     def _spend(self, text: str) -> None:
         self._characters -= len(text)
         if self._characters < 0:
-            raise RuleError(f"script: it returns more than {MOST_CHARACTERS} characters of text")
+            raise RuleError(f"script: it returns more than {MAX_CHARACTERS} characters of text")
 
     def _table(self, value: Any, depth: int) -> Any:
         items = {}

@@ -12,7 +12,7 @@ from hub.engine.resource import Manifest, annotations_of, labels_of, resource_ke
 LINK = "link.argocd.argoproj.io/"
 
 # An exabyte. A misbehaving server may report a value too large to print.
-_MOST_QUANTITY = 10**18
+_MAX_QUANTITY = 10**18
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _pod_info(manifest: Manifest) -> list[tuple[str, str]]:
             parse_quantity(((c.get("resources") or {}).get("requests") or {}).get(resource)) or 0
             for c in _maps(spec.get("containers"))
         )
-        if 0 < total < _MOST_QUANTITY:
+        if 0 < total < _MAX_QUANTITY:
             info.append((resource, str(int(total * 1000))))
     return [(name, value) for name, value in info if value]
 

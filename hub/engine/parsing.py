@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 
 from hub.engine.errors import Invalid
 
-MOST_DIGITS = 18
+MAX_DIGITS = 18
 """Numbers of up to this many digits fit in 64 bits and in every database column."""
 _EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 29, tzinfo=UTC)
 
 
-def parse_digits(text: object, most: int = MOST_DIGITS) -> int | None:
-    """Parse a text of ASCII digits; return None for any other value or more than `most` digits."""
-    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > most:
+def parse_digits(text: object, maximum: int = MAX_DIGITS) -> int | None:
+    """Parse up to `maximum` ASCII digits; return None for any other value."""
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > maximum:
         return None
     return int(text)
 
@@ -28,14 +28,14 @@ def parse_integer(value: object) -> int | None:
     if isinstance(value, int):
         return value if abs(value) < 2**63 else None
     text = value.strip() if isinstance(value, str) else ""
-    number = parse_digits(text.removeprefix("-").removeprefix("+"), MOST_DIGITS + 1)
+    number = parse_digits(text.removeprefix("-").removeprefix("+"), MAX_DIGITS + 1)
     if number is None or number >= 2**63 or text[:2] in ("-+", "+-"):
         return None
     return -number if text.startswith("-") else number
 
 
 def require_integer(
-    value: object, field: str, least: int = -(2**63) + 1, most: int = 2**63 - 1
+    value: object, field: str, least: int = -(2**63) + 1, maximum: int = 2**63 - 1
 ) -> int:
     """Parse an integer parameter.
 
@@ -44,8 +44,8 @@ def require_integer(
     found = parse_integer(value)
     if found is None:
         raise Invalid(f"{field} must be a whole number of 64 bits, not {str(value)[:40]!r}")
-    if not least <= found <= most:
-        raise Invalid(f"{field} must be a whole number from {least} to {most}, not {found}")
+    if not least <= found <= maximum:
+        raise Invalid(f"{field} must be a whole number from {least} to {maximum}, not {found}")
     return found
 
 

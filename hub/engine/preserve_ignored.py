@@ -31,7 +31,7 @@ from hub.engine.resource import Manifest, resource_key
 from hub.engine.schema import ABSENT, OBJECT, Type
 
 _NAMES = ("name", "namespace", "generateName")
-_MOST_PAIRS = 100_000
+_MAX_PAIRS = 100_000
 
 
 def preserve_ignored(
@@ -231,7 +231,7 @@ def _by_content(
     """Match elements by content, then by position if the lists have the same length."""
     found = {at: at for at, e in wanted.items() if at in current and _is_in(e, current[at], effort)}
     free = [at for at in current if at not in found]
-    if len(wanted) * len(free) <= _MOST_PAIRS:
+    if len(wanted) * len(free) <= _MAX_PAIRS:
         for at, element in wanted.items():
             there = (
                 None

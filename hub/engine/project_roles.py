@@ -9,7 +9,7 @@ from hub.engine.globs import check_count
 from hub.engine.rbac import Policy, Problem, joined, parse
 from hub.engine.rbac_rules import Rule
 
-MOST_LINES = 2000
+MAX_LINES = 2000
 """The limit for all roles of a project together, since every process compiles them."""
 
 
@@ -111,10 +111,10 @@ def too_many(roles: Any) -> str:
         count = sum(
             len(role[field]) for role in _readable(roles) if isinstance(role.get(field), list)
         )
-        if count > MOST_LINES:
+        if count > MAX_LINES:
             return (
                 f"spec.roles has {count} {what} in all its roles ({field}): "
-                f"at most {MOST_LINES} are allowed; {advice}"
+                f"at most {MAX_LINES} are allowed; {advice}"
             )
     return ""
 

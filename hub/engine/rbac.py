@@ -242,7 +242,7 @@ class Decision:
         return f"{'allowed' if self.allowed else 'denied'} by {self.rule.origin}: {self.rule}"
 
 
-_MOST_KEPT = 20_000
+_MAX_CACHED = 20_000
 
 
 @dataclass(slots=True)
@@ -322,7 +322,7 @@ class Enforcer:
         """Return whether any rule allows the subjects any action on a resource."""
         key = (self.relevant(subjects), resource)
         if key not in self._touched:
-            if len(self._touched) > _MOST_KEPT:
+            if len(self._touched) > _MAX_CACHED:
                 self._touched.clear()
             rules = (r for role in self._all_roles(key[0]) for r in self._by_subject.get(role, ()))
             self._touched[key] = any(
@@ -365,7 +365,7 @@ class Enforcer:
     def _candidates(self, subjects: tuple[str, ...], resource: str, action: str) -> Candidates:
         key = (subjects, resource, action)
         if key not in self._compiled:
-            if len(self._compiled) > _MOST_KEPT:
+            if len(self._compiled) > _MAX_CACHED:
                 self._compiled.clear()
             known = self.relevant(subjects)
             compiled = (

@@ -11,8 +11,8 @@ import re2
 
 from hub.engine.errors import RuleError
 
-MOST_CHARACTERS = 1024
-MOST_INSTRUCTIONS = 3000
+MAX_CHARACTERS = 1024
+MAX_INSTRUCTIONS = 3000
 """The maximum program size: without memory for its tables, RE2 runs the program for each
 character, which takes 20 µs at this size."""
 _MEMORY_BYTES = 2 * 1024 * 1024
@@ -38,8 +38,8 @@ def compiled(pattern: str) -> Any:
 
     Raises: PatternError.
     """
-    if len(pattern) > MOST_CHARACTERS:
-        raise PatternError(f"the regular expression is longer than {MOST_CHARACTERS} characters")
+    if len(pattern) > MAX_CHARACTERS:
+        raise PatternError(f"the regular expression is longer than {MAX_CHARACTERS} characters")
     return _compiled(pattern)
 
 
@@ -66,7 +66,7 @@ def compiled_any(patterns: tuple[str, ...]) -> Any:
 
 def _read(pattern: str, options: Any) -> Any:
     found = _parsed(pattern, options)
-    if max(found.programsize, found.reverseprogramsize) > MOST_INSTRUCTIONS:
+    if max(found.programsize, found.reverseprogramsize) > MAX_INSTRUCTIONS:
         raise PatternError(
             f"the regular expression {pattern[:200]!r} is too large: use fewer or smaller "
             "repetitions, such as {0,100} instead of {0,1000}"

@@ -7,8 +7,8 @@ from hub.engine.errors import RuleError
 from hub.engine.globs import is_plain, matches
 from hub.engine.resource import ResourceKey
 
-MOST_PATTERNS = 100
-"""The most entries with patterns: each is matched with every resource, exact ones are looked up."""
+MAX_PATTERNS = 100
+"""The maximum number of entries with patterns: each is matched with every resource."""
 
 
 class Selection:
@@ -65,9 +65,9 @@ def check_patterns(entries: Iterable[Mapping[str, Any]], field: str) -> None:
 
     Raises: RuleError.
     """
-    if sum(not is_exact(entry) for entry in entries) > MOST_PATTERNS:
+    if sum(not is_exact(entry) for entry in entries) > MAX_PATTERNS:
         raise RuleError(
-            f"{field} has more than {MOST_PATTERNS} entries with patterns: "
+            f"{field} has more than {MAX_PATTERNS} entries with patterns: "
             "combine them, or write names"
         )
 

@@ -13,7 +13,7 @@ _DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-_MOST_CHARACTERS = 100
+_MAX_CHARACTERS = 100
 _LONGEST = 2**63 / 1e9  # seconds; Go stores a duration as nanoseconds in 64 bits
 
 
@@ -28,7 +28,7 @@ def parse_duration(text: Any, field: str = "duration") -> timedelta:
     seconds = parse_digits(value)
     if seconds is not None:
         return _time(seconds, field)
-    parts = _DURATION.findall(value) if len(value) <= _MOST_CHARACTERS else []
+    parts = _DURATION.findall(value) if len(value) <= _MAX_CHARACTERS else []
     if not parts or "".join(number + unit for number, unit in parts) != value:
         raise RuleError(
             f"{field}: {value[:100]!r} is not a duration; write one like 30s, 5m or 1h30m"

@@ -25,9 +25,9 @@ Shapes: `{t, f: fields, v: values or elements, k: keys, s: is a set, a: is atomi
 unknown fields, d: default}`.
 """
 
-_MOST_NODES = 200_000
+_MAX_NODES = 200_000
 _DEEPEST = 80
-_MOST_KEYS = 16
+_MAX_KEYS = 16
 _LONGEST_NAME = 512
 _QUANTITY_NAME = ".api.resource.Quantity"
 _INT_OR_STRING_NAME = ".util.intstr.IntOrString"
@@ -35,8 +35,8 @@ _PREFIX = "#/components/schemas/"
 _WORDS = {"string": TEXT, "integer": WHOLE, "number": NUMBER, "boolean": TRUTH}
 
 
-class _Odd(Exception):
-    """The document is not one that an API server generates."""
+class _UnsupportedSchema(Exception):
+    """The document has a form that API servers do not generate."""
 
 
 def small_document(document: Any) -> dict[str, Any] | None:
@@ -54,7 +54,7 @@ def small_document(document: Any) -> dict[str, Any] | None:
     kinds = dict(_kinds(schemas))
     try:
         types = _Reduction(schemas).all_of(kinds.values())
-    except _Odd:
+    except _UnsupportedSchema:
         return None
     return {"types": types, "kinds": kinds}
 
@@ -97,8 +97,8 @@ class _Reduction:
 
     def _type(self, schema: Any, depth: int) -> Small:
         self._nodes += 1
-        if depth == 0 or self._nodes > _MOST_NODES:
-            raise _Odd
+        if depth == 0 or self._nodes > _MAX_NODES:
+            raise _UnsupportedSchema
         if not isinstance(schema, dict):
             return ANY
         named = self._named(schema)
@@ -114,7 +114,7 @@ class _Reduction:
             return None
         name = reference[len(_PREFIX) :].replace("~1", "/").replace("~0", "~")
         if len(name) > _LONGEST_NAME:
-            raise _Odd
+            raise _UnsupportedSchema
         if name.endswith(_QUANTITY_NAME):
             return QUANTITY
         if name.endswith(_INT_OR_STRING_NAME):
@@ -171,7 +171,7 @@ def _is_atomic_map(schema: dict[str, Any]) -> bool:
 
 
 def _are_keys(keys: list[Any]) -> bool:
-    return 0 < len(keys) <= _MOST_KEYS and all(isinstance(k, str) for k in keys)
+    return 0 < len(keys) <= _MAX_KEYS and all(isinstance(k, str) for k in keys)
 
 
 def _older(schema: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Shape = str | list[Any] | Mapping[str, Any]
 """One of the four words above, `[shape]` for a list, or a mapping of fields, in which `*` stands
 for all other fields."""
 
-_MOST = 2**63  # whole numbers have 64 bits
+_MAX_INTEGER = 2**63  # whole numbers have 64 bits
 
 
 def check_shape(value: Any, shape: Shape, where: str) -> None:
@@ -57,7 +57,7 @@ def _wrong_word(value: Any, word: str, where: str) -> Iterator[str]:
     elif word == TRUTH and not isinstance(value, bool):
         yield f"{where} must be true or false"
     elif word == WHOLE and (
-        not isinstance(value, int) or isinstance(value, bool) or abs(value) >= _MOST
+        not isinstance(value, int) or isinstance(value, bool) or abs(value) >= _MAX_INTEGER
     ):
         yield f"{where} must be a whole number"
 

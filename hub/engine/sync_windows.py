@@ -16,7 +16,7 @@ from hub.engine.errors import RuleError
 from hub.engine.globs import GlobError, check_all, check_count, compiled
 from hub.engine.retry import parse_duration
 
-_MOST_TIMES = 5000
+_MAX_TIMES = 5000
 _LONGEST_SCHEDULE = 256
 _NAMED = {
     "@yearly": "0 0 1 1 *",
@@ -122,7 +122,7 @@ def spans(
     place, schedule = zone(window.get("timeZone")), str(window.get("schedule") or "")
     found: list[tuple[datetime, datetime]] = []
     at = _next(schedule, start - duration, place)
-    for _ in range(_MOST_TIMES):
+    for _ in range(_MAX_TIMES):
         if at is None or at >= end:
             break
         if found and at <= found[-1][1]:
@@ -156,7 +156,7 @@ def _at(window: Mapping[str, Any], now: datetime) -> Window:
         if begun is not None and begun < now:
             # Overlapping times of one schedule form one window, which ends with the last.
             last = begun
-            for _ in range(_MOST_TIMES):
+            for _ in range(_MAX_TIMES):
                 after = _next(schedule, last, place)
                 if after is None or after >= now:
                     break

@@ -12,16 +12,16 @@ from hub.models import current_version
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 _listeners: set[Callable[[], None]] = set()
-_lookout: threading.Thread | None = None
-_looking = threading.Lock()
+_poller: threading.Thread | None = None
+_lock = threading.Lock()
 
 
 def publish() -> None:
     """Notify the streams of this process of a change, once the transaction is committed.
 
-    Those of other processes find the newer resource version within LOOK_SECONDS.
+    Those of other processes find the newer resource version within POLL_SECONDS.
     """
     transaction.on_commit(_publish)
 
@@ -33,18 +33,18 @@ def _publish() -> None:
 
 def listen(listener: Callable[[], None]) -> Callable[[], None]:
     """Call `listener` after each publication, from any thread; return a function that ends it."""
-    global _lookout
-    with _looking:
+    global _poller
+    with _lock:
         _listeners.add(listener)
-        if not settings.EMBEDDED and _lookout is None:
-            _lookout = threading.Thread(target=_look_out, name="lookout", daemon=True)
-            _lookout.start()
+        if not settings.EMBEDDED and _poller is None:
+            _poller = threading.Thread(target=_poll, name="lookout", daemon=True)
+            _poller.start()
     return lambda: _listeners.discard(listener)
 
 
-def _look_out() -> None:
+def _poll() -> None:
     """Poll for changes by other processes while there are listeners, once for all of them."""
-    global _lookout
+    global _poller
     known = -1
     while True:
         try:
@@ -52,13 +52,13 @@ def _look_out() -> None:
             if newest != known >= 0:
                 _publish()
             known = newest
-        except Exception:  # streams poll now and then as well, and know what they missed
+        except Exception:  # streams also poll, and know what they missed
             log.warning("the newest version cannot be read", exc_info=True)
             time.sleep(1)
         close_old_connections()
-        time.sleep(LOOK_SECONDS)
-        with _looking:
+        time.sleep(POLL_SECONDS)
+        with _lock:
             if not _listeners:
-                _lookout = None
+                _poller = None
                 connections.close_all()
                 return

@@ -30,7 +30,7 @@ def use_pool(pool: Pool | None) -> None:
 
 
 def pool_state() -> dict[str, int] | None:
-    """Return the threads, waiting and running tasks of this process's pool, None with a broker."""
+    """Return the numbers of threads and tasks of this process's pool, None with a broker."""
     return _pool.state() if _pool is not None else None
 
 
@@ -51,21 +51,21 @@ def _send(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None
         else:
             _pool.put(name, args, priority)
         return
-    if settings.EMBEDDED or clock() < _broker_away_until:
+    if settings.EMBEDDED or clock() < _broker_unavailable_until:
         return
-    _ask_broker(name, args, priority, delay)
+    _send_to_broker(name, args, priority, delay)
 
 
-_broker_away_until = 0.0
+_broker_unavailable_until = 0.0
 
 
-def _ask_broker(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None:
-    global _broker_away_until
+def _send_to_broker(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None:
+    global _broker_unavailable_until
     try:
         current_app.send_task(
             name, args, priority=priority, countdown=delay or None, expires=600 + delay
         )
     except Exception as error:  # the broker is only a hint: without it the sweep does the work
-        # A request that saves something must not wait for a broker that was down a moment ago.
-        _broker_away_until = clock() + BROKER_PAUSE_SECONDS
+        # Requests must not wait for a broker that was unavailable a moment ago.
+        _broker_unavailable_until = clock() + BROKER_PAUSE_SECONDS
         log.warning("the broker did not take %s, the sweep will find it: %s", name, error)

@@ -1,4 +1,4 @@
-"""Work that runs in the event loop while it has any members."""
+"""Run work in the event loop while it has any members."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ class Gathering(ABC, Generic[Member]):
         """Add a member, from the running loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            # A new loop: the task of the previous one is gone with it.
+            # A new loop: the task of the previous one ended with it.
             self._members, self._task, self._loop = set(), None, loop
         self._members.add(member)
         if self._task is None or self._task.done():

@@ -28,7 +28,7 @@ class TaskName(StrEnum):
     PROJECTS_CLEAN_UP = "projects.clean_up"
     PROJECTS_CLUSTER_CHANGED = "projects.cluster_changed"
     PROJECTS_DELETE_APPLICATION = "projects.delete_application"
-    PROJECTS_HAND_ON = "projects.hand_on"
+    PROJECTS_REFS_MOVED = "projects.hand_on"
     PROJECTS_LIVE_CHANGED = "projects.live_changed"
     PROJECTS_POLL = "projects.poll"
     PROJECTS_PUBLISHED = "projects.published"

@@ -82,7 +82,7 @@ class Pool:
             self._running += 1
         try:
             self._find(name)(*args)
-        except Exception:  # the one place that keeps a worker alive
+        except Exception:  # the only place that keeps a worker alive
             log.exception("task %s%r failed", name, args)
         finally:
             with self._lock:

@@ -1,4 +1,4 @@
-"""The largest body of a request, by its path and by whether the sender is signed in."""
+"""The maximum size of a request's body, by path and by whether the sender is signed in."""
 
 from django.conf import settings
 
@@ -9,8 +9,8 @@ UNSIGNED_WEBHOOK = 1024 * 1024
 _FRAME = 1024 * 1024
 
 
-def most_bytes(path: str, *, signed_in: bool) -> int:
-    """Return the largest body of a request in bytes.
+def max_bytes(path: str, *, signed_in: bool) -> int:
+    """Return the maximum size of a request's body in bytes.
 
     Webhooks have their own limit, see `projects.api.webhooks`.
     """
@@ -26,7 +26,7 @@ def most_bytes(path: str, *, signed_in: bool) -> int:
     return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 
-def too_large(most: int, *, signed_in: bool) -> str:
+def too_large(maximum: int, *, signed_in: bool) -> str:
     """Return the error message about a body that is too large."""
-    size = f"{most // 2**20} MiB" if most >= 2**20 else f"{most // 2**10} KiB"
+    size = f"{maximum // 2**20} MiB" if maximum >= 2**20 else f"{maximum // 2**10} KiB"
     return f"the body is larger than {size}" + ("" if signed_in else ", the most before sign-in")

@@ -1,6 +1,6 @@
 """Release a request's database connection before its response is sent.
 
-Responses may be slow, to slow readers and after wrong guesses, and connections are scarce.
+Responses may be slow (slow readers, delays after wrong guesses), and connections are scarce.
 """
 
 import asyncio

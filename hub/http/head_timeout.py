@@ -16,7 +16,7 @@ _LATE = (
 class Connection(H11Protocol):  # type: ignore[misc]
     """uvicorn's connection, closed when the headers of a request do not arrive in time.
 
-    uvicorn itself waits for ever for the rest of the headers, and for the first byte.
+    uvicorn itself has no time limit for the headers.
     """
 
     _deadline: asyncio.TimerHandle | None = None

@@ -27,7 +27,7 @@ from hub.base.redirects import origin_of
 from hub.base.request_heads import address_of, error_body, joined_cookie
 from hub.engine.errors import Unauthenticated
 from hub.engine.parsing import parse_digits
-from hub.http.body_sizes import BEFORE_SIGN_IN, most_bytes, too_large
+from hub.http.body_sizes import BEFORE_SIGN_IN, max_bytes, too_large
 from hub.http.response_headers import PROTECTION
 
 Scope = MutableMapping[str, Any]
@@ -41,7 +41,7 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 MAX_COOKIES = 64
 MAX_URL_BYTES = 16 * 1024
-# The time for a body, which grows with the bytes that have arrived.
+# The time limit for a body, which grows with the bytes that have arrived.
 BODY_SECONDS = 20.0
 LEAST_BYTES_A_SECOND = 16 * 1024
 LEAST_EVENT_BYTES_A_SECOND = 1024 * 1024
@@ -54,7 +54,7 @@ _STRANGERS = Gate(16, waiting=500)
 _SIGN_INS = Gate(6, waiting=500)
 _WEBHOOKS = Gate(4, waiting=100)
 _LARGE = Gate(8, waiting=40)
-# Open requests per address or token; the rest of a flood is refused at once.
+# Open requests per address or token; further ones are refused at once.
 _SHARES = Shares()
 MAX_OF_ADDRESS = 250
 # Concurrent sign-ins per address; others wait a moment, as many people may share an address.
@@ -87,11 +87,11 @@ class Request:
     subject: str
     """The token's subject, empty if anonymous; whether it is still valid is checked when needed."""
     length: int | None
-    """As declared; None when the body comes in chunks of unknown number."""
+    """The declared length of the body; None for chunked bodies."""
 
     @property
     def is_write(self) -> bool:
-        """Whether it may change something."""
+        """Whether the request may change something."""
         return self.method not in ("GET", "HEAD", "OPTIONS")
 
 
@@ -99,7 +99,7 @@ WebhookLimit = Callable[[dict[str, str]], int]
 
 
 class Intake:
-    """An ASGI application that wraps another one."""
+    """Wraps an ASGI application."""
 
     def __init__(self, app: Any, webhook_bytes: WebhookLimit) -> None:
         """Take `webhook_bytes`, which returns the largest body of an event by its headers.
@@ -110,7 +110,7 @@ class Intake:
         self.webhook_bytes = webhook_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what needs no Django, refuse what exceeds a limit, and pass on the rest."""
+        """Answer or refuse a request if Django is not needed, otherwise pass it on."""
         if scope["path"] == "/healthz" and scope["method"] in ("GET", "HEAD"):
             await _answer(send, 200, b"ok", b"text/plain")
             return
@@ -125,7 +125,7 @@ class Intake:
             await self._serve(scope, receive, watched)
         except (Refused, Busy) as error:
             if started:
-                # The response has begun: all that is left is to break it off.
+                # The response has begun: it can only be aborted.
                 raise
             await _refuse(scope["path"], receive, send, _as_refusal(error))
 
@@ -155,14 +155,14 @@ def _share(request: Request) -> contextlib.AbstractContextManager[None]:
     if request.path == WEBHOOK:
         return _SHARES.one(f"webhook {request.address}", MAX_WEBHOOKS_OF_ADDRESS)
     if request.subject:
-        # Per token, not per account: a revoked token must not use up its owner's share.
+        # Per token, not per account: a revoked token must not use up its owner's limit.
         return _SHARES.one(request.token, settings.MAX_OPEN_REQUESTS)
     return _SHARES.one(f"address {request.address}", MAX_OF_ADDRESS)
 
 
 @contextlib.asynccontextmanager
 async def _turn(request: Request) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Wait for a request's turn; return a function that ends it early, when its response begins."""
+    """Wait for a slot for a request; return a function that frees it when the response begins."""
     gate = _gate_of(request)
     async with contextlib.AsyncExitStack() as stack:
         if request.subject and gate is None:
@@ -194,7 +194,7 @@ def _count_answer(request: Request, stack: contextlib.AsyncExitStack, status: in
 
 
 class _Answer:
-    """Sends a response: delayed after a wrong guess; a stream holds no place while it lasts."""
+    """Sends a response: delayed after a wrong guess; a stream does not hold a slot."""
 
     def __init__(
         self,
@@ -217,8 +217,8 @@ class _Answer:
 class Body:
     """The body of a request as it arrives.
 
-    The size that anybody may send is read before the request has its turn, so that slow senders
-    hold no place.
+    The size that anyone may send is read before the request gets a slot, so that slow senders hold
+    none.
     """
 
     def __init__(
@@ -233,16 +233,16 @@ class Body:
         self._received, self._is_whole, self._began = 0, False, time.monotonic()
         self._kept: list[Message] = []
         self._is_signed_in = False
-        self.most = event_bytes or most_bytes(request.path, signed_in=False)
+        self.maximum = event_bytes or max_bytes(request.path, signed_in=False)
         self.refusal: Refused | Busy | None = None
 
     async def begin(self) -> None:
-        """Receive the beginning, up to the size that anybody may send.
+        """Receive the beginning, up to the size that anyone may send.
 
         Raises: Refused; Busy when too many long bodies arrive at once.
         """
         await self._check(self._request.length or 0)
-        early = BEFORE_SIGN_IN if self._is_event else self.most
+        early = BEFORE_SIGN_IN if self._is_event else self.maximum
         while not self._is_whole and self._received <= early and not self._is_long:
             self._kept.append(await self._next())
 
@@ -271,15 +271,17 @@ class Body:
 
     async def _check(self, size: int) -> None:
         """Find the sender's limit once the request exceeds the one for everybody."""
-        if size > self.most and not self._is_decided and self._request.subject:
+        if size > self.maximum and not self._is_decided and self._request.subject:
             self._is_decided = True
             self._is_signed_in = await database_sync_to_async(_is_signed_in)(self._request.token)
             if self._is_signed_in:
-                self.most = most_bytes(self._request.path, signed_in=True)
-                if size <= self.most:
+                self.maximum = max_bytes(self._request.path, signed_in=True)
+                if size <= self.maximum:
                     await self._take_room()
-        if size > self.most:
-            raise Refused(413, too_large(self.most, signed_in=self._is_event or self._is_signed_in))
+        if size > self.maximum:
+            raise Refused(
+                413, too_large(self.maximum, signed_in=self._is_event or self._is_signed_in)
+            )
 
     async def _take_room(self) -> None:
         of_token = _SHARES.one(f"long {self._request.token}", MAX_LARGE_OF_TOKEN)
@@ -352,7 +354,7 @@ def _length(headers: dict[str, str]) -> int | None:
         return None if "transfer-encoding" in headers else 0
     length = parse_digits(text)
     if length is None:
-        raise Refused(400, "Content-Length is no number")
+        raise Refused(400, "Content-Length is not a number")
     return length
 
 

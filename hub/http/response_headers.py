@@ -23,7 +23,7 @@ PROTECTION = [
     (b"referrer-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
-"""The same for what is answered before Django."""
+"""The same for responses that do not pass Django."""
 
 
 @sync_and_async_middleware

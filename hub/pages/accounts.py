@@ -100,7 +100,7 @@ def account_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_GET
 @signed_in
 def roles(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show global roles, policy documents and grants, and answer who may do something."""
+    """Show global roles, policy documents and grants, and who may do something."""
     require(caller, "roles", "get", "*")
     version, policy = current_version(), enforcer().policy
     members: dict[str, list[str]] = {}
@@ -126,12 +126,12 @@ def roles(request: HttpRequest, caller: Caller) -> HttpResponse:
             "actions": ACTIONS,
             "may": is_allowed(caller, "roles", "update", "*"),
             "version": version,
-            **_asked(request),
+            **_answered_question(request),
         },
     )
 
 
-def _asked(request: HttpRequest) -> dict[str, Any]:
+def _answered_question(request: HttpRequest) -> dict[str, Any]:
     ask = {
         n: request.GET.get(n, "").strip()[:300] for n in ("action", "resource", "object", "subject")
     }

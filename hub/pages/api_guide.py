@@ -76,7 +76,7 @@ class Operation:
 
     @property
     def is_ours(self) -> bool:
-        """Whether Argo CD has no such operation."""
+        """Whether Argo CD lacks this operation."""
         return "/flotilla/" in self.path
 
 

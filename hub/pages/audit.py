@@ -28,7 +28,7 @@ from hub.models import (
 )
 from hub.web.page import Shown, signed_in
 
-MOST_NEWER = 99
+MAX_NEWER = 99
 FILTERS = ("actor", "project", "cluster", "kind", "object", "verb", "outcome", "from", "to")
 
 
@@ -98,13 +98,13 @@ def newer_events(request: HttpRequest, caller: Caller) -> HttpResponse:
         raise Http404 from problem
     kept = request.GET.copy()
     kept.pop("after", None)
-    count = len(rows.values_list("pk", flat=True)[: MOST_NEWER + 1])
+    count = len(rows.values_list("pk", flat=True)[: MAX_NEWER + 1])
     return render(
         request,
         "audit/newer.html",
         {
-            "count": min(count, MOST_NEWER),
-            "more": count > MOST_NEWER,
+            "count": min(count, MAX_NEWER),
+            "more": count > MAX_NEWER,
             "after": after,
             "query": kept.urlencode(),
         },

@@ -40,13 +40,14 @@ from hub.engine.errors import (
     Unimplemented,
 )
 from hub.engine.strict_json import read_json
-from hub.http.body_sizes import most_bytes, too_large
+from hub.http.body_sizes import max_bytes, too_large
 from hub.models import setting
 
 log = logging.getLogger(__name__)
 
-MOST_MESSAGE = 10_000
-# Large bodies are parsed two at a time: each takes some 25 times its size, and the interpreter.
+MAX_MESSAGE = 10_000
+# Large bodies are parsed two at a time: each needs about 25 times its size in memory, and holds the
+# interpreter lock.
 _SMALL = 256 * 1024
 _READING = threading.BoundedSemaphore(2)
 
@@ -71,10 +72,10 @@ _CODES: dict[type[Exception], tuple[int, int]] = {
     Unimplemented: (12, 501),
 }
 # The database's own message goes to the log only.
-_AWAY = "the database is busy or does not answer: try again"
+_UNAVAILABLE = "the database is busy or does not answer: try again"
 _OF_DATABASE = {
-    OperationalError: _AWAY,
-    InterfaceError: _AWAY,
+    OperationalError: _UNAVAILABLE,
+    InterfaceError: _UNAVAILABLE,
     DataError: "a text or number of the request is too long to be kept: shorten it",
 }
 _BY_STATUS = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 406: 3, 415: 3, 429: 8}
@@ -84,7 +85,7 @@ class TokenAuthentication(BaseAuthentication):
     """Accepts the hub's own tokens."""
 
     def authenticate(self, request: Request) -> tuple[Caller, Caller] | None:
-        """Return the caller: without a token anonymous, if enabled with the default role."""
+        """Return the caller of a request; without a token it is anonymous."""
         note_origin(request._request)
         token = token_of(request)
         if not token:
@@ -94,7 +95,7 @@ class TokenAuthentication(BaseAuthentication):
         return caller, caller
 
     def authenticate_header(self, _request: Request) -> str:
-        """Name the scheme, so that a refusal is 401."""
+        """Return the scheme, so that the response is 401."""
         return "Bearer"
 
 
@@ -139,10 +140,10 @@ def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
     """
     request = (context or {}).get("request")
     signed_in = request is None or request.user is not None
-    most = most_bytes(request.path if request is not None else "", signed_in=signed_in)
-    body: bytes = stream.read(most + 1)
-    if len(body) > most:
-        raise RequestDataTooBig(too_large(most, signed_in=signed_in))
+    maximum = max_bytes(request.path if request is not None else "", signed_in=signed_in)
+    body: bytes = stream.read(maximum + 1)
+    if len(body) > maximum:
+        raise RequestDataTooBig(too_large(maximum, signed_in=signed_in))
     return body
 
 
@@ -176,7 +177,7 @@ class AlwaysJSON(BaseContentNegotiation):
 
 
 def code_of(error: Exception) -> tuple[int, int] | None:
-    """Return the gRPC code and HTTP status of an error of ours, None for a bug."""
+    """Return the gRPC code and HTTP status of a known error, None for a bug."""
     for kind, codes in _CODES.items():
         if isinstance(error, kind):
             return codes
@@ -185,7 +186,7 @@ def code_of(error: Exception) -> tuple[int, int] | None:
 
 def _message(error: Exception) -> str:
     # Many messages quote the request: a response must not be as long as a body.
-    return redact_text(str(error)[:MOST_MESSAGE] or type(error).__name__)
+    return redact_text(str(error)[:MAX_MESSAGE] or type(error).__name__)
 
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
@@ -194,7 +195,7 @@ _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "update", "D
 def _note_refusal(error: Exception, context: Any) -> None:
     """Record the refusal in the audit trail."""
     request, view = context.get("request"), context.get("view")
-    # No rule has refused a caller that is not known yet.
+    # An unknown caller was not refused by a rule.
     caller = getattr(request, "_user", None)
     if not isinstance(caller, Caller):
         return
@@ -206,7 +207,7 @@ def _note_refusal(error: Exception, context: Any) -> None:
 
 
 def answer_error(error: Exception, context: Any) -> Response:
-    """Turn an exception into a response; any other than ours is logged and shown as internal."""
+    """Turn an exception into a response; unknown ones are logged and shown as internal."""
     codes = code_of(error)
     _note_refusal(error, context)
     if isinstance(error, Error):

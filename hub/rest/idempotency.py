@@ -1,6 +1,6 @@
-"""Repeated requests that take effect once: the header `Idempotency-Key`, beyond Argo CD.
+"""Idempotent requests by the header `Idempotency-Key`, beyond Argo CD.
 
-The first response is kept for a day under the caller and the key. A repetition returns it while
+The first response is stored for a day under the caller and the key. A repetition returns it while
 everything that the first request was allowed is still allowed. The key is claimed with the first
 change that a request makes, after its access decision: a refused request writes nothing.
 """
@@ -19,16 +19,16 @@ from hub.access import noted_decisions
 from hub.access.decisions import Caller, is_allowed, reach, where_of
 from hub.engine.cluster_scopes import Where
 from hub.engine.errors import Conflict, Invalid
-from hub.models import KeptAnswer
+from hub.models import IdempotentResponse
 
-KEPT_FOR = timedelta(days=1)
+RETENTION = timedelta(days=1)
 MAX_KEY = 255
 MAX_ANSWER_BYTES = 1024 * 1024
 _CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RepeatedRequest:
     """The response to the first request, and what it was allowed to do."""
 
     status: int
@@ -41,42 +41,46 @@ class Claim:
 
     def __init__(self, owner: str, key: str, digest: str) -> None:
         self._owner, self._key, self._digest = owner, key, digest
-        self._is_made = False
+        self._is_claimed = False
 
     def __call__(
         self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
     ) -> Any:
         """Claim the key before the first write, as a wrapper of Django's `execute`."""
-        if not self._is_made and _is_change(sql, params):
+        if not self._is_claimed and _is_change(sql, params):
             self.make()
         return execute(sql, params, many, context)
 
     def make(self) -> None:
-        """Claim the key, if that was not done yet.
+        """Claim the key, unless it is claimed already.
 
         Raises: Conflict when another request with the same key has claimed it.
         """
-        if self._is_made:
+        if self._is_claimed:
             return
-        self._is_made = True
-        old = timezone.now() - KEPT_FOR
-        KeptAnswer.objects.filter(owner=self._owner, key=self._key, at__lt=old).delete()
+        self._is_claimed = True
+        old = timezone.now() - RETENTION
+        IdempotentResponse.objects.filter(owner=self._owner, key=self._key, at__lt=old).delete()
         try:
             with transaction.atomic():
-                KeptAnswer.objects.create(owner=self._owner, key=self._key, digest=self._digest)
+                IdempotentResponse.objects.create(
+                    owner=self._owner, key=self._key, digest=self._digest
+                )
         except IntegrityError as error:
             raise Conflict(
                 "a request with this Idempotency-Key is running: repeat this one for its result"
             ) from error
 
     def finish(self, status: int, body: bytes, allowed: list[Any]) -> None:
-        """Store the response; a refused request may be sent again under the same key."""
-        rows = KeptAnswer.objects.filter(owner=self._owner, key=self._key, digest=self._digest)
+        """Store the response; a refused request may be sent again with the same key."""
+        rows = IdempotentResponse.objects.filter(
+            owner=self._owner, key=self._key, digest=self._digest
+        )
         if status >= 400 or len(body) > MAX_ANSWER_BYTES:
-            if self._is_made:
+            if self._is_claimed:
                 rows.filter(status=None).delete()
             return
-        KeptAnswer.objects.update_or_create(
+        IdempotentResponse.objects.update_or_create(
             owner=self._owner,
             key=self._key,
             defaults={
@@ -102,7 +106,7 @@ def before_change() -> None:
         claim.make()
 
 
-def begin(caller: Caller, key: str, method: str, path: str, body: bytes) -> Claim | Again:
+def begin(caller: Caller, key: str, method: str, path: str, body: bytes) -> Claim | RepeatedRequest:
     """Return the response to an earlier request, or a claim of the key; nothing is written.
 
     Raises: Invalid when the key was used for another request; Conflict while the first one runs.
@@ -111,8 +115,8 @@ def begin(caller: Caller, key: str, method: str, path: str, body: bytes) -> Clai
         raise Invalid(f"Idempotency-Key must be at most {MAX_KEY} printable characters")
     owner = _owner(caller)
     digest = hashlib.sha256(b"\0".join([method.encode(), path.encode(), body])).hexdigest()
-    since = timezone.now() - KEPT_FOR
-    found = KeptAnswer.objects.filter(owner=owner, key=key, at__gte=since).first()
+    since = timezone.now() - RETENTION
+    found = IdempotentResponse.objects.filter(owner=owner, key=key, at__gte=since).first()
     if found is None:
         return Claim(owner, key, digest)
     if found.digest != digest:
@@ -125,7 +129,9 @@ def begin(caller: Caller, key: str, method: str, path: str, body: bytes) -> Clai
             f"{found.at:%Y-%m-%dT%H:%M:%SZ} and has no answer yet; "
             "check whether its change was made, and send another change with a new key"
         )
-    return Again(found.status, str(found.answer["body"]).encode(), found.answer["allowed"])
+    return RepeatedRequest(
+        found.status, str(found.answer["body"]).encode(), found.answer["allowed"]
+    )
 
 
 def still_allowed(caller: Caller, allowed: Iterable[Any]) -> bool:
@@ -147,7 +153,7 @@ def _is_still(caller: Caller, resource: str, action: str, about: Any, more: Any)
 
 def forget_old() -> None:
     """Remove responses that are older than a day."""
-    KeptAnswer.objects.filter(at__lt=timezone.now() - KEPT_FOR).delete()
+    IdempotentResponse.objects.filter(at__lt=timezone.now() - RETENTION).delete()
 
 
 def _is_change(sql: str, params: Any) -> bool:

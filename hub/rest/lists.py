@@ -42,7 +42,7 @@ def order_of(request: Request, words: Sequence[str]) -> Order:
 
 
 def facets_of(request: Request, words: Iterable[str]) -> list[str]:
-    """Return the columns whose values a request wants to be counted: `facets=health,sync`.
+    """Return the columns whose values a request wants counted: `facets=health,sync`.
 
     Raises: Invalid naming the words.
     """
@@ -112,7 +112,7 @@ def arranged(
 ) -> dict[str, Any]:
     """Return `items` sorted, paged and counted by `sort`, `limit`, `continue` and `facets`.
 
-    Without these parameters the answer stays as it is.
+    Without these parameters nothing changes.
 
     Shapes: `columns` are words with dotted paths into an item; `identity` are paths that together
         identify an item.

@@ -31,7 +31,7 @@ class Schema(AutoSchema):
 
 _ERRORS = {
     "400": "The request is wrong: the message names the field and the next step.",
-    "401": "Nobody is signed in.",
+    "401": "The request is not authenticated.",
     "403": "Not allowed, or not there.",
     "404": "It is not there.",
     "405": "The path does not take this method.",

@@ -26,9 +26,9 @@ from hub.rest.framework import JSONRenderer, read_body
 
 
 class _AnsweredBefore(Exception):
-    """A repeated request; carries the first response."""
+    """A repeated request, with the first response."""
 
-    def __init__(self, found: idempotency.Again) -> None:
+    def __init__(self, found: idempotency.RepeatedRequest) -> None:
         super().__init__()
         self.found = found
 
@@ -44,7 +44,7 @@ class View(APIView):
     _watched: contextlib.ExitStack
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        """Read chunked bodies as well: REST framework takes a body without a length for none."""
+        """Read chunked bodies as well: REST framework treats a body without a length as missing."""
         found = super().initialize_request(request, *args, **kwargs)
         if not request.META.get("CONTENT_LENGTH"):
             found._stream = request  # type: ignore[assignment]
@@ -73,7 +73,7 @@ class View(APIView):
             return
         path = request.get_full_path()
         found = idempotency.begin(caller, key, request.method or "", path, _whole_body(request))
-        if isinstance(found, idempotency.Again):
+        if isinstance(found, idempotency.RepeatedRequest):
             if not idempotency.still_allowed(caller, found.allowed):
                 resource = getattr(self, "permission", ("", ""))[0]
                 raise hide(
@@ -93,7 +93,7 @@ class View(APIView):
         resource, kind = getattr(self, "permission", ("", "public"))
         verb = _VERBS.get(request.method or "")
         if verb is None or resource == "accounts" or kind in ("public", "signed-in"):
-            # No rule lists what accounts may do to themselves.
+            # Policies do not list what accounts may do to themselves.
             return
         names = [str(v) for v in self.kwargs.values()]
         require_any(actor(request), resource, verb, "/".join(names))
@@ -123,7 +123,7 @@ class View(APIView):
     def permission_denied(
         self, request: Request, message: str | None = None, code: str | None = None
     ) -> NoReturn:
-        """Report that nobody is signed in, or that the caller lacks permission."""
+        """Report that the caller is not signed in, or lacks permission."""
         del code
         if request.user is None:
             raise Unauthenticated("no session information")
@@ -131,10 +131,7 @@ class View(APIView):
 
 
 def _whole_body(request: Request) -> bytes:
-    """Return the bytes of a body, and keep them for the parser.
-
-    Django's own `body` knows one limit for all routes.
-    """
+    """Return the bytes of a body, and store them for the parser."""
     sent = request._request
     if not hasattr(sent, "_body"):
         sent._body = read_body(sent, {"request": request})
@@ -192,7 +189,7 @@ def asked(request: Request) -> dict[str, Any]:
 def namespace_of(request: Request, *names: str, also: Sequence[str] = ()) -> str:
     """Return the namespace of a request's object, by default the hub's own.
 
-    Shapes: `names` are the parameter's, which the body of a write may hold as a field; `also` is
+    Shapes: `names` are the names of the parameter and of the body's field; `also` is
         the value elsewhere in the body.
     Raises: Invalid when it is given twice and differs.
     """
@@ -344,7 +341,7 @@ _REQUIREMENT = re.compile(
 
 
 def selector(text: str) -> Callable[[Mapping[str, str]], bool]:
-    """Return a test of labels for a Kubernetes label selector.
+    """Return a function that tests labels against a Kubernetes label selector.
 
     Raises: Invalid quoting the part that cannot be read.
     """

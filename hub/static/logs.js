@@ -1,7 +1,7 @@
 // Logs of pods: followed until the panel shows something else.
 import { $, $$, around, make, need } from "./app/dom.js";
 
-const MOST_LINES = 5000;
+const MAX_LINES = 5000;
 
 /** @typedef {{content?: string, last?: boolean, podName?: string, timeStampStr?: string}} Entry */
 
@@ -65,7 +65,7 @@ async function showLines(body, lines, said) {
     const parts = (rest + value).split("\n");
     rest = parts.pop() ?? "";
     for (const part of parts) if (part.trim()) show(lines, JSON.parse(part).result, said);
-    while (lines.childElementCount > MOST_LINES) lines.firstElementChild?.remove();
+    while (lines.childElementCount > MAX_LINES) lines.firstElementChild?.remove();
     lines.scrollTop = lines.scrollHeight;
   }
 }

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from hub.web.looks import look_of, tone
+from hub.web.state_icons import tone, tone_and_icon
 
 register = template.Library()
 register.filter("tone", tone)
@@ -36,11 +36,11 @@ def icon(name: str, css: str = "") -> SafeString:
 @lru_cache(512)
 def status(word: str, css: str = "", *, sync: bool = False) -> SafeString:
     """Return a state as shape and word."""
-    of_state, name = look_of(word or "Unknown", sync=sync)
-    spin = " spin" if of_state == "busy" else ""
+    tone_name, name = tone_and_icon(word or "Unknown", sync=sync)
+    spin = " spin" if tone_name == "busy" else ""
     drawn = icon(name, spin.strip())
     return format_html(
-        '<span class="status st-{} {}">{}{}</span>', of_state, css, drawn, word or "Unknown"
+        '<span class="status st-{} {}">{}{}</span>', tone_name, css, drawn, word or "Unknown"
     )
 
 
@@ -74,7 +74,7 @@ def ago(at: datetime | None) -> SafeString | str:
 
 @register.filter
 def since(at: datetime | None) -> SafeString | str:
-    """Return how long something has been so; the page keeps it current."""
+    """Return how long a state has lasted; the page keeps it current."""
     return _time(at, span((timezone.now() - at).total_seconds()), "since") if at else ""
 
 
@@ -86,7 +86,7 @@ def until(at: datetime) -> str:
 
 @register.filter
 def short(revision: str) -> str:
-    """Return a short revision: seven digits of a commit, a version in full."""
+    """Return a short revision: seven digits of a commit, or a whole version."""
     text = str(revision or "")
     is_hash = len(text) in (40, 64) and all(c in "0123456789abcdef" for c in text)
     return text[:7] if is_hash else text.removeprefix("sha256:")[:20]

@@ -1,1 +1,1 @@
-"""What a caller, a project or an application may see, reach and change."""
+"""Access decisions: what a caller, a project or an application may see, reach and change."""

@@ -51,7 +51,7 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who writes the hub's own kinds: an application, and the person who started its operation."""
+    """The author of a change of the hub's own kinds: an application and, maybe, a person."""
 
     application: Application
     project: Project
@@ -77,7 +77,7 @@ def refusal(author: Author, name: Name, wanted: Manifest | None, current: Manife
         return outside
     if name.kind == "AppProject":
         return _project_refusal(author, name, wanted, current)
-    reason = _beyond(author, name, wanted, current) or _taken(author, name, wanted, current)
+    reason = _exceeded_limit(author, name, wanted, current) or _taken(author, name, wanted, current)
     return reason or ("" if wanted is not None else _cascade_refusal(author, name))
 
 
@@ -128,7 +128,9 @@ def _require_project(caller: Caller, name: str, wanted: Manifest | None, *, exis
     require_change(caller, project or Project(name=name), spec, labels)
 
 
-def _beyond(author: Author, name: Name, wanted: Manifest | None, current: Manifest | None) -> str:
+def _exceeded_limit(
+    author: Author, name: Name, wanted: Manifest | None, current: Manifest | None
+) -> str:
     """Return why a resource of another project than the author's must not be written."""
     own = author.project.name
     sides = [
@@ -143,7 +145,8 @@ def _beyond(author: Author, name: Name, wanted: Manifest | None, current: Manife
         if not _may_use(author, project) and not author.may(name, action, project, where):
             return (
                 f"it belongs to project '{project}', and application {author.application.name} "
-                f"to '{own}': sync as somebody who may {action} it, or have an administrator list "
+                f"to '{own}': have it synced by an account that may {action} it, or have an "
+                "administrator list "
                 f"'{project}' in spec.flotilla.childProjects of project '{own}'"
             )
     return _namespace_refusal(name, wanted) if wanted is not None else ""
@@ -184,7 +187,7 @@ def _taken(author: Author, name: Name, wanted: Manifest | None, current: Manifes
         return ""
     return (
         f"it exists and is not managed by application {author.application.name}: "
-        f"sync once as somebody who may {action} it"
+        f"have it synced once by an account that may {action} it"
     )
 
 
@@ -239,7 +242,8 @@ def _cascade_refusal(author: Author, name: Name) -> str:
                 continue
             if not is_allowed(author.caller, "projects", "delete", row.name):
                 return (
-                    f"its cascade deletes AppProject {row.name}: sync as somebody who may delete it"
+                    f"its cascade deletes AppProject {row.name}: have it synced by an account "
+                    "that may delete it"
                 )
     return ""
 

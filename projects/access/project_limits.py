@@ -1,4 +1,4 @@
-"""Who may extend the limits of a project, and how far."""
+"""Decide who may extend the limits of a project, and how far."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -32,7 +32,7 @@ class Place:
     """The same for kinds whose definitions the application brings."""
 
     def knowing(self, manifests: Iterable[Manifest]) -> "Place":
-        """Return the place as it is once the definitions among the manifests are applied."""
+        """Return the destination as it is after the definitions among the manifests are applied."""
         coming = {
             kind: m["spec"].get("scope") != "Cluster"
             for m in manifests
@@ -83,7 +83,7 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What one application may reach in its destination."""
+    """The resources that one application may reach in its destination."""
 
     application: Application
     cluster: Cluster

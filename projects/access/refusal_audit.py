@@ -1,4 +1,4 @@
-"""Record in the audit log what a rule refuses; each refusal once."""
+"""Record refusals by rules in the audit log, each once."""
 
 from collections.abc import Sequence
 

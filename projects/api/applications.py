@@ -194,7 +194,7 @@ def _require_move(caller: Caller, existing: Application, draft: Application) -> 
         require(caller, "applications", "update", draft.rbac_object, draft.project, draft.where)
 
 
-def _only_goes(application: Application, wanted: applications.Wanted) -> bool:
+def _is_being_deleted_unchanged(application: Application, wanted: applications.Wanted) -> bool:
     """Return whether an application is being deleted and its spec stays.
 
     Its finalizers can then be changed even if the spec is invalid, which may block the deletion.
@@ -257,7 +257,7 @@ class OneApplication(View):
         draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
         bind(draft)
         _require_move(actor(request), application, draft)
-        if not _only_goes(application, wanted):
+        if not _is_being_deleted_unchanged(application, wanted):
             _check(draft, application, validate=flag(request, "validate", default=True))
         changed = applications.change(
             application,
@@ -316,7 +316,7 @@ def _patch(request: Request, name: str, body: dict[str, Any]) -> Application:
     draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
     bind(draft)
     _require_move(actor(request), application, draft)
-    if not _only_goes(application, wanted):
+    if not _is_being_deleted_unchanged(application, wanted):
         _check(draft, application, validate=flag(request, "validate", default=True))
     given = metadata.get("resourceVersion")
     applications.check_version(

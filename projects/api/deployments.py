@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from hub.access.decisions import require
 from hub.audit.chain import stamp
-from hub.audit.search import MOST, search
+from hub.audit.search import MAX_EVENTS, search
 from hub.models import AuditEvent
 from hub.rest.views import View, actor
 
@@ -31,9 +31,9 @@ def deployments(params: Any) -> dict[str, Any]:
 
     Raises: Invalid for an invalid filter.
     """
-    ended = list(search(params).filter(verb="operation-ended").order_by("pk")[: MOST + 1])
-    items = [deployment(event, *_before(event)) for event in ended[:MOST]]
-    return {"items": items, "truncated": len(ended) > MOST}
+    ended = list(search(params).filter(verb="operation-ended").order_by("pk")[: MAX_EVENTS + 1])
+    items = [deployment(event, *_before(event)) for event in ended[:MAX_EVENTS]]
+    return {"items": items, "truncated": len(ended) > MAX_EVENTS}
 
 
 def _before(event: AuditEvent) -> tuple[AuditEvent | None, list[AuditEvent]]:

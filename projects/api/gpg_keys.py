@@ -16,7 +16,7 @@ from hub.models import change_setting, locked_setting
 from hub.rest.lists import arranged
 from hub.rest.views import View, actor, body_map
 from projects.models import Application
-from projects.refreshing.triggers import mark_due
+from projects.refreshing.triggers import mark_refresh_due
 from projects.sources.signatures import SETTING, Key, known_keys, read_keys
 
 
@@ -66,7 +66,7 @@ class Keys(View):
             change_setting(SETTING, {**known, **{k.key_id: k.armored for k in fresh}})
             for key in fresh:
                 trail.record(caller.name, "create", "gpgkey", key.key_id, owner=key.owner)
-            mark_due(Application.objects.values_list("pk", flat=True))
+            mark_refresh_due(Application.objects.values_list("pk", flat=True))
         return Response(
             {
                 "created": {"items": [key_json(k) for k in fresh]},
@@ -86,7 +86,7 @@ class Keys(View):
             kept = {k: v for k, v in locked_setting(SETTING, {}).items() if k != name}
             change_setting(SETTING, kept)
             trail.record(caller.name, "delete", "gpgkey", name)
-            mark_due(Application.objects.values_list("pk", flat=True))
+            mark_refresh_due(Application.objects.values_list("pk", flat=True))
         return Response({})
 
 

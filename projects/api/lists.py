@@ -100,7 +100,7 @@ def listed(request: Request, fields: str = "") -> Found:
     filtered = _filtered(request)
     query = filtered.alias(sort_value=_ORDERS[order.word]).order_by(*_sorted_by(order))
     if known:
-        query = query.filter(_beyond(known, order))
+        query = query.filter(_after(known, order))
     rows, cut = _fetched(request, query, fields, limit)
     more = {}
     if cut:
@@ -159,7 +159,7 @@ def _sorted_by(order: Order) -> list[str]:
     )
 
 
-def _beyond(key: Key, order: Order) -> Q:
+def _after(key: Key, order: Order) -> Q:
     """Return the condition that a row comes after the last one of a page."""
     word = "lt" if order.descending else "gt"
     value: Any = _moment(key[0]) if order.word in ("created", "synced") else str(key[0])

@@ -26,7 +26,7 @@ from projects import sources
 from projects.api.applications import permitted
 from projects.api.resources import compared_items
 from projects.comparison.compare import comparison
-from projects.destinations.dry_runs import Ask
+from projects.destinations.dry_runs import DryRunUse
 from projects.models import Application, Project
 from projects.objects.specs import application_named, find_cluster, project_of
 from projects.sources import archives
@@ -88,7 +88,7 @@ class ManifestsWithFiles(View):
         if project.spec.get("signatureKeys") or project.spec.get("sourceIntegrity"):
             raise Protected("Cannot use local manifests when source integrity is enabled")
         files = _files(archive, query)
-        # The same right as a sync of these files: rendering alone is no lesser permission.
+        # The same right as a sync of these files: rendering alone must not need less.
         is_trusted = is_allowed(
             actor(request), "applications", "override", application.rbac_object, application.where
         )
@@ -101,9 +101,9 @@ class ManifestsWithFiles(View):
             "sourceType": next((t for t in desired.source_types if t), ""),
         }
         if flag(request, "compare"):
-            ask = Ask.REUSE if is_trusted else Ask.NEVER
+            use = DryRunUse.REUSE if is_trusted else DryRunUse.NEVER
             compared = comparison(
-                application, desired, context_cluster, project.spec, narrow=True, ask=ask
+                application, desired, context_cluster, project.spec, narrow=True, dry_run_use=use
             )
             answer["items"] = compared_items(compared)
         return Response(answer)

@@ -106,7 +106,7 @@ def _still_allowed(
     The application may have moved to another project or cluster, or its project may have changed.
     """
 
-    def ask() -> bool:
+    def may_continue() -> bool:
         caller = stream_caller(token)
         now = Application.objects.select_related("cluster").filter(pk=application.pk).first()
         if now is None or now.cluster is None or now.cluster_id != application.cluster_id:
@@ -117,7 +117,7 @@ def _still_allowed(
         )
         return allowed and _are_permitted(now, now.cluster, pods)
 
-    return ask
+    return may_continue
 
 
 def _are_permitted(application: Application, cluster: Cluster, pods: list[tuple[str, str]]) -> bool:
@@ -193,7 +193,7 @@ def _pods(application: Application, cluster: Cluster, params: Any, pod: str) -> 
         chosen = [n for n in nodes if n.key == ResourceKey("", "Pod", namespace, pod)]
     else:
         by_uid = {n.uid: n for n in nodes}
-        roots = {n.uid for n in nodes if _is_asked(n.key, params)}
+        roots = {n.uid for n in nodes if _is_requested(n.key, params)}
         pods = [n for n in nodes if (n.key.group, n.key.kind) == ("", "Pod")]
         chosen = [n for n in pods if n.uid in roots or _descends(n, roots, by_uid)]
     if not chosen:
@@ -206,7 +206,7 @@ def _pods(application: Application, cluster: Cluster, params: Any, pod: str) -> 
     return [_Pod(n.key.namespace, n.key.name, n.uid) for n in chosen]
 
 
-def _is_asked(key: ResourceKey, params: Any) -> bool:
+def _is_requested(key: ResourceKey, params: Any) -> bool:
     asked = [
         (params.get("kind"), key.kind),
         (params.get("group"), key.group),

@@ -24,7 +24,7 @@ from hub.rest.views import View, actor, asked, body_map, flag, inner_map, must_a
 from projects import sources
 from projects.models import Application, GitRemote, RenderFailure, Repository
 from projects.objects.specs import check_repository_url, project_of_or_none
-from projects.refreshing.triggers import mark_due
+from projects.refreshing.triggers import mark_refresh_due
 from projects.sources import charts, git, git_remotes
 from projects.sources.credentials import (
     TRANSPORT_OPTIONS,
@@ -123,7 +123,7 @@ def refresh_readers(url: str) -> None:
     RenderFailure.objects.all().delete()
     git_remotes.retry_with_changed_credentials(rows)
     for remote in rows:
-        mark_due(remote.applications.values_list("pk", flat=True))
+        mark_refresh_due(remote.applications.values_list("pk", flat=True))
 
 
 class Repositories(View):
@@ -143,7 +143,7 @@ class Repositories(View):
         shown = [r for r in query if is_allowed(caller, "repositories", "get", r.rbac_object)]
         if flag(request, "forceRefresh"):
             for row in shown:
-                _ask_again(row)
+                _test_again(row)
         answer = {"items": [repository_json(r) for r in shown], "metadata": {}}
         return Response(arranged(request, answer, _COLUMNS, ["repo", "project"]))
 
@@ -249,7 +249,7 @@ def save_repository(
     with transaction.atomic():
         row = existing or Repository(url=url, project=str(body.get("project") or ""))
         if not row.lock() and existing is not None:
-            raise NotFound(f"repository {url} was removed meanwhile: connect it again")
+            raise NotFound(f"repository {url} was removed in the meantime: connect it again")
         refresh_readers(url)
         row.kind, row.name = kind_of({**body, "repo": url}), str(body.get("name") or "")
         row.credentials, row.options = secret, options
@@ -296,7 +296,7 @@ def _require_permitted(project: str, url: str) -> None:
         )
 
 
-def _ask_again(row: Repository) -> None:
+def _test_again(row: Repository) -> None:
     """Test a repository with its credentials, and store the result."""
     problem = check_connection(row.url, row.kind, credentials_for(row.url, row.project))
     word = "Failed" if problem else "Successful"
@@ -324,7 +324,7 @@ class OneRepository(View):
         """Return a repository; with `forceRefresh` it is tested first."""
         row = _named(request, repo, "get")
         if flag(request, "forceRefresh"):
-            _ask_again(row)
+            _test_again(row)
         return Response(repository_json(row))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)

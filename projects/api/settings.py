@@ -17,10 +17,10 @@ from hub.events.changes import publish
 from hub.models import change_setting, setting
 from hub.rest.views import View, actor, payload
 from projects.models import Application
-from projects.refreshing.triggers import mark_due
+from projects.refreshing.triggers import mark_refresh_due
 from projects.setting_checks import CHECKS
 
-_NO_LOOK = ("notices", "anonymous", "password_pattern")
+_NO_REFRESH = ("notices", "anonymous", "password_pattern")
 """Settings that do not affect comparisons."""
 
 
@@ -51,8 +51,8 @@ class SettingView(View):
             trail.record(
                 account.name, "update", "setting", name, before=before, after=body["value"]
             )
-            if name not in _NO_LOOK:
-                mark_due(Application.objects.values_list("pk", flat=True))
+            if name not in _NO_REFRESH:
+                mark_refresh_due(Application.objects.values_list("pk", flat=True))
             publish()
         forget_scripts()
         return Response({"name": name, "value": body["value"]})

@@ -10,7 +10,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from hub.access.decisions import ANONYMOUS, Caller, is_allowed, look_again
+from hub.access.decisions import ANONYMOUS, Caller, is_allowed, reload_policies
 from hub.auth.requests import token_of
 from hub.auth.verification import verify
 from hub.base.yaml_json import to_json
@@ -23,7 +23,7 @@ from hub.rest.views import View, project_fields, selector
 from projects.access.visibility import visible
 from projects.api.applications import get_application
 from projects.api.resources import tree_text
-from projects.live_pages.change_topics import applications_gone
+from projects.live_pages.change_topics import deleted_applications
 from projects.models import Application
 from projects.objects.manifests import application_json
 
@@ -82,7 +82,7 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
 
 def stream_caller(token: str) -> Caller | None:
     """Return the caller of a stream, loaded again before every message."""
-    look_again()
+    reload_policies()
     if not token:
         return ANONYMOUS if setting("anonymous", default=False) is True else None
     try:
@@ -197,7 +197,7 @@ def applications_since(
         ("", manifest, project, number) for manifest, project, number in rows_since(version, token)
     ]
     stones = list(Tombstone.objects.filter(resource_version__gt=version, kind="Application"))
-    for stone, gone in zip(stones, applications_gone(stones), strict=True):
+    for stone, gone in zip(stones, deleted_applications(stones), strict=True):
         if is_allowed(caller, "applications", "get", gone.rbac_object, gone.where):
             found.append(("DELETED", stone.manifest, stone.project, stone.resource_version))
     return sorted(found, key=lambda row: row[3])

@@ -34,7 +34,7 @@ from projects.webhooks.senders import IMAGE_REGISTRIES, SENDERS
 
 MAX_EVENTS = 1000
 """The maximum number of moved branches read from one body."""
-# Events that nobody signed, in one process: burst, and sustained per second. Anybody can send them.
+# Unsigned events, in one process: burst, and sustained per second. Anyone can send them.
 _UNPROVED = Rate(300, 5.0)
 _UNPROVED_OF_ADDRESS = Rates(60, 1.0)
 
@@ -43,7 +43,7 @@ def _refused(message: str, status: int = 400) -> JsonResponse:
     return JsonResponse(error_body(3, message), status=status)
 
 
-def most_event_bytes(headers: Headers) -> int:
+def max_event_bytes(headers: Headers) -> int:
     """Return the maximum length of an event's body, by its headers with lower-case names.
 
     Long bodies need a secret: a sender with a secret header is authenticated here, one that signs
@@ -66,16 +66,16 @@ def webhook(request: HttpRequest) -> JsonResponse:
     """Receive events of git hosts; repositories are polled, and payloads are never trusted."""
     if request.method != "POST":
         return _refused("only POST is taken", 405)
-    most = most_event_bytes(request.headers)
+    maximum = max_event_bytes(request.headers)
     length = parse_digits(request.META.get("CONTENT_LENGTH") or "0")
-    if length is None or length > most:
-        return _refused(too_large(most, signed_in=True), 413)
+    if length is None or length > maximum:
+        return _refused(too_large(maximum, signed_in=True), 413)
     sender = _sender_of(request.headers)
     try:
         is_proved = _check_headers(sender, request.headers)
-        data = request.read(most + 1)
-        if len(data) > most:
-            return _refused(too_large(most, signed_in=True), 413)
+        data = request.read(maximum + 1)
+        if len(data) > maximum:
+            return _refused(too_large(maximum, signed_in=True), 413)
         # The body is read only after the sender is authenticated.
         if sender is not None:
             sender.proof.check_body(request.headers, data)
@@ -102,7 +102,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _may_be_taken(request: HttpRequest) -> bool:
-    """Return whether an event that nobody signed may be taken now."""
+    """Return whether an unsigned event may be handled now."""
     now = clock()
     return _UNPROVED_OF_ADDRESS.take(hash(client_address(request)), now) and _UNPROVED.take(now)
 

@@ -1,1 +1,1 @@
-"""The comparison of desired manifests with live resources: why something is OutOfSync."""
+"""Compare desired manifests with live resources, to explain why something is OutOfSync."""

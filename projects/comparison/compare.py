@@ -46,7 +46,7 @@ from projects.comparison.jq import Jq
 from projects.comparison.live_rows import is_left_alone, live_manifest, rows_of
 from projects.destinations import dry_runs, in_cluster
 from projects.destinations.dry_runs import (
-    Ask,
+    DryRunUse,
     Mode,
     Question,
     Settled,
@@ -91,7 +91,7 @@ class Compared:
     """(condition type, message)."""
     errors: list[tuple[str, str]] = field(default_factory=list)
     retry_after: timedelta | None = None
-    """When another comparison may tell more, None if this one is complete."""
+    """When a further comparison may have a better result, None if this one is complete."""
 
     @property
     def is_final(self) -> bool:
@@ -160,7 +160,7 @@ def _placed(manifest: Manifest, key: ResourceKey, place: Place) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What all resources of one comparison share."""
+    """The state that all resources of one comparison share."""
 
     application: Application
     cluster: Cluster
@@ -169,7 +169,7 @@ class _Context:
     preserved: Preserved | None
     jq: Jq
     types: Types
-    ask: Ask
+    dry_run_use: DryRunUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def comparison(
     project: Mapping[str, Any],
     *,
     narrow: bool = False,
-    ask: Ask = Ask.REUSE,
+    dry_run_use: DryRunUse = DryRunUse.REUSE,
 ) -> Compared:
     """Return how an application differs from its live resources.
 
@@ -210,7 +210,7 @@ def comparison(
     targets = {resource_key(m): m for m in manifests if not is_hook(m)}
     errors = _spec_errors(targets, place.knowing(desired.manifests))
     author = Author(application, Project(name=application.project, spec=dict(project)))
-    context = _context(application, cluster, _types(cluster, targets), ask)
+    context = _context(application, cluster, _types(cluster, targets), dry_run_use)
     refused = _refused(targets, reach)
     warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
     rows = rows_of(reach, [key for key in targets if key not in refused], narrow=narrow)
@@ -227,11 +227,13 @@ def comparison(
     return Compared(pairs, warnings + found + _notes(drafts, settled), errors, retry_after)
 
 
-def _context(application: Application, cluster: Cluster, types: Types, ask: Ask) -> _Context:
+def _context(
+    application: Application, cluster: Cluster, types: Types, dry_run_use: DryRunUse
+) -> _Context:
     rules, jq = settings_for(application), Jq(application.project, application.qualified_name)
     options = parse_options((application.sync_policy.get("syncOptions")) or [])
     preserved = _preserved(rules, options, jq)
-    return _Context(application, cluster, rules, options, preserved, jq, types, ask)
+    return _Context(application, cluster, rules, options, preserved, jq, types, dry_run_use)
 
 
 def _preserved(rules: CompareSettings, options: Mapping[str, str], jq: Jq) -> Preserved | None:
@@ -264,7 +266,7 @@ def _drafts(
     context: _Context,
 ) -> tuple[list[_Draft], list[tuple[str, str]]]:
     """Return the local comparisons, and warnings about resources that others manage."""
-    held = _held(rows, targets, reach)
+    held = _managed_elsewhere(rows, targets, reach)
     drafts, warnings = [], []
     for key in sorted(permitted | (rows.keys() - targets.keys())):
         row, target = rows.get(key), targets.get(key)
@@ -326,7 +328,9 @@ def _hubs_rule(key: ResourceKey, target: Manifest | None, author: Author, reach:
     """Return why one of the hub's own resources is not compared, empty for any other resource."""
     if not _is_hubs(reach.cluster, key):
         return ""
-    rule = in_cluster.why_not(target, author) if target else in_cluster.why_keep(key, author)
+    rule = (
+        in_cluster.why_not(target, author) if target else in_cluster.why_not_deletable(key, author)
+    )
     return rule or reach.refusal(key)
 
 
@@ -335,7 +339,7 @@ def _is_hubs(cluster: Cluster, key: ResourceKey) -> bool:
     return cluster.is_home and in_cluster.is_ours(key.group, key.kind)
 
 
-def _held(
+def _managed_elsewhere(
     rows: Mapping[ResourceKey, LiveResource], targets: Mapping[ResourceKey, Manifest], reach: Reach
 ) -> dict[ResourceKey, str]:
     """Return the resources in Git that another application manages, with its instance."""
@@ -409,7 +413,7 @@ def _compared_locally(
     if _has_lost_owners(row, current, context):
         changed, note = local.as_changed(), _WITHOUT_OWNERS
         return _Draft(key, target, row, current, changed, None, holder, repeats, note=note)
-    never = context.ask is Ask.NEVER or _is_hubs(cluster, key)
+    never = context.dry_run_use is DryRunUse.NEVER or _is_hubs(cluster, key)
     mode = Mode.NEVER if never else mode_of(target, application)
     if local.is_same and mode is not Mode.ALWAYS:
         return _Draft(key, target, row, current, local.as_unchanged(), None, holder, repeats)
@@ -450,7 +454,7 @@ def _settled(
     except Stalled as error:
         return {key: Settled(question.local.best_guess(), error.message) for key, question in asked}
     questions = [question for _, question in asked]
-    found = settle(context.cluster, user, questions, fresh=context.ask is Ask.FRESH)
+    found = settle(context.cluster, user, questions, fresh=context.dry_run_use is DryRunUse.FRESH)
     return {key: answer for (key, _), answer in zip(asked, found, strict=True)}
 
 

@@ -96,22 +96,22 @@ class _Answers:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes, self._size = max_bytes, 0
         self._lock = threading.Lock()
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+        self._cache: OrderedDict[bytes, bytes] = OrderedDict()
 
     def get(self, key: bytes) -> bytes | None:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+            if key in self._cache:
+                self._cache.move_to_end(key)
+            return self._cache.get(key)
 
     def keep(self, key: bytes, answer: bytes) -> None:
         if len(answer) > _MAX_CACHED_BYTES:
             return
         with self._lock:
-            self._size += len(answer) - len(self._kept.pop(key, b""))
-            self._kept[key] = answer
+            self._size += len(answer) - len(self._cache.pop(key, b""))
+            self._cache[key] = answer
             while self._size > self._max_bytes:
-                self._size -= len(self._kept.popitem(last=False)[1])
+                self._size -= len(self._cache.popitem(last=False)[1])
 
 
 def _limits() -> Limits:
@@ -153,7 +153,7 @@ class Jq:
         data = orjson.dumps(value)
         found = self._answered("jq_paths", expression, data, b"[]", limit=_MAX_PATHS_BYTES)
         if not isinstance(found, list) or not all(isinstance(path, list) for path in found):
-            raise RuleError(f"jqPathExpressions: {expression!r} is no path")
+            raise RuleError(f"jqPathExpressions: {expression!r} is not a path")
         return found
 
     def compile(self, expression: str) -> None:
@@ -172,11 +172,11 @@ class Jq:
         if kept is None:
             _strikes.require((self._owner, expression))
             _strikes.require(self._all)
-            kept = self._asked(operation, expression, data, otherwise, limit)
+            kept = self._request(operation, expression, data, otherwise, limit)
             _answers.keep(question, kept)
         return _loaded(kept, expression)
 
-    def _asked(
+    def _request(
         self, operation: str, expression: str, data: bytes, otherwise: bytes, limit: int
     ) -> bytes:
         request = {"op": operation, "path": expression, "value": orjson.loads(data)}
@@ -187,7 +187,7 @@ class Jq:
             )
         except WorkerError as error:
             if "compile" in str(error) or "syntax" in str(error):
-                text = f"{expression!r} is no valid jq path: {error}"
+                text = f"{expression!r} is not a valid jq path: {error}"
                 raise RuleError(f"jqPathExpressions: {text}") from error
             return otherwise
         except (Stalled, TypeError) as error:

@@ -41,7 +41,7 @@ def rows_of(
 
 
 def is_left_alone(row: LiveResource, reach: Reach, hooks: Sequence[Manifest]) -> bool:
-    """Return whether a live resource that is not in Git is no concern of the application."""
+    """Return whether an application ignores a live resource that is not in Git."""
     application = reach.application
     if row.instance != application.instance or not row.is_self:
         return True
@@ -76,7 +76,7 @@ def live_manifest(
         return found
     fetched = connection.get(kind, row.namespace, row.name)
     if fetched is not None and found is None:
-        live.keep_body(row, fetched)
+        live.store_manifest(row, fetched)
     return fetched
 
 

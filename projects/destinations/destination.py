@@ -97,7 +97,7 @@ class Target:
     as_user: str | Stalled = ""
     """The user to impersonate, empty for the hub itself; or why there is none."""
     author: Author | None = None
-    """Who writes the hub's own kinds: they are refused without an author."""
+    """The author of changes of the hub's own kinds; without one they are refused."""
 
     @property
     def user(self) -> str:

@@ -32,12 +32,12 @@ from projects.models import Application
 
 SAME, DIFFERENT, REFUSED = "same", "different", "refused"
 RETRY_REFUSED_AFTER = timedelta(minutes=5)
-"""How long a refusal is cached."""
-KEPT = timedelta(days=30)
-_FRESH = timedelta(minutes=10)
-"""How recent an answer must be to replace the dry run of a sync."""
+"""The period for which a refusal is cached."""
+RETENTION = timedelta(days=30)
+_RECENT = timedelta(minutes=10)
+"""The maximum age of an answer that replaces the dry run of a sync."""
 _MAX_ROWS = 6
-"""Answers kept per resource."""
+"""The maximum number of stored answers per resource."""
 _MAX_BODY_BYTES = 256 * 1024
 _INVALID = (400, 422)
 _COMPARE_OPTIONS = "argocd.argoproj.io/compare-options"
@@ -51,7 +51,7 @@ class Mode(StrEnum):
     NEVER = "never"
 
 
-class Ask(StrEnum):
+class DryRunUse(StrEnum):
     """Whether one comparison may request dry runs."""
 
     REUSE = "reuse"
@@ -132,19 +132,19 @@ def settle(
     known = {} if fresh else _known(cluster, [q.key.text for q in questions])
     found: dict[int, Settled] = {}
     for number, question in enumerate(questions):
-        row = _fitting(known.get(question.key.text, []), question, _asked(question, user))
+        row = _fitting(known.get(question.key.text, []), question, _request_digest(question, user))
         if row is not None:
             found[number] = _settled_by(row, question)
             DRY_RUN_CACHE.labels(cluster.server, "compare").inc()
     open_ = [n for n in range(len(questions)) if n not in found]
-    rows = in_parallel([lambda n=n: _ask(cluster, user, questions[n]) for n in open_])
+    rows = in_parallel([lambda n=n: _request(cluster, user, questions[n]) for n in open_])
     for number, row in zip(open_, rows, strict=True):
         found[number] = _settled_by(row, questions[number])
-    _keep(cluster, [row for row in rows if row.asked])
+    _store(cluster, [row for row in rows if row.asked])
     return [found[number] for number in range(len(questions))]
 
 
-def _asked(question: Question, user: str) -> str:
+def _request_digest(question: Question, user: str) -> str:
     return _digest(question.local.wanted, user, validate=question.validate)
 
 
@@ -199,11 +199,11 @@ def _settled_from(row: DryRun, question: Question) -> Settled:
 _REFUSED_AS_INVALID = "the API server rejects the manifest: "
 
 
-def _ask(cluster: Cluster, user: str, question: Question) -> DryRun:
+def _request(cluster: Cluster, user: str, question: Question) -> DryRun:
     """Request a dry run and return the answer as a row; one with an empty `asked` is not stored."""
     sent = question.local.wanted
     row = DryRun(cluster=cluster, resource=question.key.text, place=question.live_digest)
-    row.asked = _asked(question, user)
+    row.asked = _request_digest(question, user)
     try:
         answer = dry_run(cluster, user, sent, validate=question.validate, reason="compare")
     except Refused as refused:
@@ -269,7 +269,7 @@ def _turn(cluster: Cluster) -> threading.BoundedSemaphore:
         return _turns[cluster.pk]
 
 
-def _keep(cluster: Cluster, rows: Sequence[DryRun]) -> None:
+def _store(cluster: Cluster, rows: Sequence[DryRun]) -> None:
     if not rows:
         return
     now = timezone.now()
@@ -306,10 +306,13 @@ def learn(cluster: Cluster, user: str, local: LocalComparison, *, validate: bool
         return
     question = Question(local, validate=validate)
     row = DryRun(
-        cluster=cluster, resource=question.key.text, asked=_asked(question, user), verdict=SAME
+        cluster=cluster,
+        resource=question.key.text,
+        asked=_request_digest(question, user),
+        verdict=SAME,
     )
     row.place = question.doubts_digest
-    _keep(cluster, [row])
+    _store(cluster, [row])
 
 
 def accepted(
@@ -334,12 +337,12 @@ def accepted(
 
 def _is_recent_pass(row: DryRun, asked: str, whole: str, now: datetime) -> bool:
     same = (row.asked, row.place, row.verdict) == (asked, whole, DIFFERENT)
-    return same and now - row.at < _FRESH
+    return same and now - row.at < _RECENT
 
 
 def forget_old() -> None:
     """Delete answers that are old or whose resource is gone."""
-    DryRun.objects.filter(at__lt=timezone.now() - KEPT).delete()
+    DryRun.objects.filter(at__lt=timezone.now() - RETENTION).delete()
     there = LiveResource.objects.filter(cluster=OuterRef("cluster"), key=OuterRef("resource"))
     DryRun.objects.exclude(Exists(there)).delete()
 

@@ -108,7 +108,7 @@ def why_not(manifest: Manifest, author: Author) -> str:
     return "" if change.is_none else refusal(author, change.name, change.merged, change.current)
 
 
-def why_keep(key: ResourceKey, author: Author) -> str:
+def why_not_deletable(key: ResourceKey, author: Author) -> str:
     """Return why one of the hub's own resources must not be deleted, empty if it may be."""
     name = Name(key.kind, key.namespace, key.name)
     current = get(*name)

@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.project_restrictions import permits_source
-from hub.web.looks import tone
+from hub.web.state_icons import tone
 from projects.access.listing import HEALTH, bars, since
 from projects.models import Application
 from projects.objects.manifests import as_of_now, is_stale
@@ -59,23 +59,23 @@ def subject_of(project: str, url: str, commit: str) -> str:
         return ""
 
 
-_MAY: dict[tuple[str, str], tuple[float, bool]] = {}
-_MAY_SECONDS, _MOST_MAY = 5.0, 10_000
+_permitted: dict[tuple[str, str], tuple[float, bool]] = {}
+_CACHE_SECONDS, _MAX_CACHED = 5.0, 10_000
 
 
 def may_read(project: str, url: str) -> bool:
     """Return whether a project permits a repository today.
 
-    It is kept for a moment: a list asks for each of its rows.
+    The result is cached briefly, since a list needs it for each row.
     """
     now = time.monotonic()
-    until, known = _MAY.get((project, url), (0.0, False))
+    until, known = _permitted.get((project, url), (0.0, False))
     if until < now:
         found = project_of_or_none(project)
         known = found is not None and permits_source(found.spec, url)
-        if len(_MAY) >= _MOST_MAY:
-            _MAY.clear()
-        _MAY[project, url] = (now + _MAY_SECONDS, known)
+        if len(_permitted) >= _MAX_CACHED:
+            _permitted.clear()
+        _permitted[project, url] = (now + _CACHE_SECONDS, known)
     return known
 
 

@@ -112,13 +112,13 @@ def tombstones(kind: str, after: int, through: int) -> Iterable[Tombstone]:
     )
 
 
-def applications_gone(stones: Iterable[Tombstone]) -> list[Change]:
+def deleted_applications(stones: Iterable[Tombstone]) -> list[Change]:
     """Return the deletions of applications as changes; each cluster is loaded once."""
     places: dict[str, Where | None] = {}
-    return [_application_gone(stone, places) for stone in stones]
+    return [_deleted_application(stone, places) for stone in stones]
 
 
-def _application_gone(stone: Tombstone, places: dict[str, Where | None]) -> Change:
+def _deleted_application(stone: Tombstone, places: dict[str, Where | None]) -> Change:
     place = Application(namespace=stone.namespace, name=stone.name, project=stone.project)
     owners = stone.manifest.get("metadata", {}).get("ownerReferences") or [{}]
     place.owner = owners[0].get("name", "")

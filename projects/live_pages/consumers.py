@@ -17,7 +17,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.http import parse_cookie
 
 from hub.access.decisions import Caller, Rights
-from hub.auth.live_sessions import VISITORS, Look, look_at
+from hub.auth.live_sessions import VISITORS, SessionState, check_sessions
 from hub.auth.signed_tokens import subject_of
 from hub.base.concurrency import Gate, Rate, Rates, Turns
 from hub.base.metrics import LIVE_CLOSED, clock
@@ -29,7 +29,7 @@ PAUSE_SECONDS = 0.3
 """The minimum time between two answers to one page."""
 MAX_WAITING = 200
 MAX_PAGES = 50
-"""Open pages of one person in one process: more is a script that does not close them."""
+"""The maximum number of open pages of one person in one process."""
 MAX_MESSAGE_CHARS = 65_536
 PAGE_RATE = (60, 4.0)
 """Messages of one page: burst, and sustained per second."""
@@ -58,8 +58,8 @@ def _timed_missed(*args: Any, **kwargs: Any) -> tuple[Missed, float]:
     return missed_since(*args, **kwargs), clock() - started
 
 
-def _account(look: Look | None) -> Caller | None:
-    return look.caller if look and look.caller and look.caller.account else None
+def _account(state: SessionState | None) -> Caller | None:
+    return state.caller if state and state.caller and state.caller.account else None
 
 
 class Live(AsyncJsonWebsocketConsumer):
@@ -85,18 +85,18 @@ class Live(AsyncJsonWebsocketConsumer):
         self.token = joined_cookie(parse_cookie(cookies)) if COOKIE in cookies else ""
         # A handshake without a valid token costs no database query.
         async with _HANDSHAKES.enter():
-            looks = (
-                await database_sync_to_async(look_at)({self.token})
+            states = (
+                await database_sync_to_async(check_sessions)({self.token})
                 if subject_of(self.token)
                 else {}
             )
-        look = looks.get(self.token)
+        state = states.get(self.token)
         await self.accept()
-        caller = _account(look)
-        if look is None or caller is None:
+        caller = _account(state)
+        if state is None or caller is None:
             await self.close(code=UNKNOWN)
             return
-        self.caller, self.policies, self.bearing = caller, look.policies, look.bearing
+        self.caller, self.policies, self.bearing = caller, state.policies, state.bearing
         self.person = caller.account.pk if caller.account else 0
         if VISITORS.count(self.person) >= MAX_PAGES:
             await self._refuse(TOO_MANY, f"more than {MAX_PAGES} pages are open: close some")
@@ -118,9 +118,9 @@ class Live(AsyncJsonWebsocketConsumer):
             task.cancel()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        self.tasks.append(asyncio.create_task(self._keep(work)))
+        self.tasks.append(asyncio.create_task(self._close_on_failure(work)))
 
-    async def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _close_on_failure(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task of the page; if it fails, the page has to reconnect."""
         try:
             await work
@@ -128,7 +128,7 @@ class Live(AsyncJsonWebsocketConsumer):
             log.debug("a live page closed", exc_info=True)
         except Exception:
             log.exception("a task of a live page failed")
-            with contextlib.suppress(Exception):  # the page may have closed meanwhile
+            with contextlib.suppress(Exception):  # the page may have been closed
                 await self.close(code=FAILED)
 
     async def _beat(self) -> None:
@@ -136,19 +136,19 @@ class Live(AsyncJsonWebsocketConsumer):
             await asyncio.sleep(BEAT_SECONDS)
             await self.send_json({"beat": BEAT_SECONDS})
 
-    def found(self, look: Look | None) -> None:
+    def session_checked(self, state: SessionState | None) -> None:
         """Close with the session, and follow changes of the account's rights."""
-        caller = _account(look)
-        if look is None or caller is None:
-            self._do(self.close(code=FAILED if look is None else UNKNOWN))
+        caller = _account(state)
+        if state is None or caller is None:
+            self._do(self.close(code=FAILED if state is None else UNKNOWN))
             return
-        is_about_access = "access" in self.shown.also and look.policies != self.policies
-        if look.bearing != self.bearing or is_about_access:
+        is_about_access = "access" in self.shown.also and state.policies != self.policies
+        if state.bearing != self.bearing or is_about_access:
             self.has_other_rights = True
         # Policies may refer to cluster labels, so a change of clusters counts as one of policies.
-        if look.bearing != self.bearing or look.policies != self.policies:
+        if state.bearing != self.bearing or state.policies != self.policies:
             self._request_catch_up()
-        self.caller, self.policies, self.bearing = caller, look.policies, look.bearing
+        self.caller, self.policies, self.bearing = caller, state.policies, state.bearing
 
     def receive_batch(self, batch: Batch) -> None:
         """Queue changes; a page that cannot keep up gets all that it missed at once."""
@@ -217,7 +217,7 @@ class Live(AsyncJsonWebsocketConsumer):
                 self.caller, shown, self.hidden, self.version, touched=touched
             )
             turn.pause_seconds = WAIT_PER_SECOND * seconds
-        if self.shown is not shown:  # the page shows something else by now, and catches up again
+        if self.shown is not shown:  # the page shows something else by now, and will catch up again
             return
         self.version, self.hidden = found.version, found.hidden
         if found.message:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from channels.db import database_sync_to_async
 from django.db.models import prefetch_related_objects
 
-from hub.access.decisions import Caller, Rights, common, decide_by, look_again
+from hub.access.decisions import Caller, Rights, common, decide_by, reload_policies
 from hub.events.shared_work import Gathering
 from hub.events.waiter import Waiter
 from hub.models import current_version
@@ -21,8 +21,8 @@ from projects.live_pages.change_topics import (
     TOPICS,
     Change,
     applications_by,
-    applications_gone,
     changes_of,
+    deleted_applications,
     keys_of,
     notices_since,
     tombstones,
@@ -39,13 +39,13 @@ DRAW = {"table": render_row, "tiles": render_tile}
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a page shows: its name, how it renders rows, and which rows."""
+    """The contents of a page: its name, how it renders rows, and which rows."""
 
     page: str = ""
     view: str = "table"
     rows: frozenset[int] = frozenset()
     also: frozenset[str] = frozenset()
-    """What else it shows, as keys of `projects.live_pages.change_topics`."""
+    """Its further contents, as keys of `projects.live_pages.change_topics`."""
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Subscription":
@@ -110,7 +110,7 @@ class Batch:
 
     def __init__(self, version: int, changes: list[Change], rights: Iterable[Rights]) -> None:
         """Decide by the current policy which changes each set of rights may see."""
-        look_again()
+        reload_policies()
         self.version, self.changes = version, changes
         self.by_row = {c.pk: c for c in changes if c.resource == "applications"}
         shared = {one: common(one) for one in rights}
@@ -204,7 +204,7 @@ def changes_since(
         )
         for row in rows
     ]
-    changes += applications_gone(tombstones("Application", version, now))
+    changes += deleted_applications(tombstones("Application", version, now))
     changes += notices_since(version, now)
     for topic in topics:
         changes += changes_of(topic, version, now)
@@ -234,7 +234,7 @@ def draw(keys: Collection[int], view: str) -> dict[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """What a page missed since a version."""
+    """The changes that a page missed since a version."""
 
     version: int
     hidden: frozenset[int]
@@ -250,12 +250,12 @@ def missed_since(
     *,
     touched: bool = False,
 ) -> Missed:
-    """Return what a page missed since a version, and which of its rows the caller may not see.
+    """Return the changes that a page missed, and the rows that the caller must not see.
 
     Deleted rows and rows that may not be seen are reported alike; `hidden` rows that may be seen
     again are sent. Version 0 has missed nothing. `touched` makes the page reload in any case.
     """
-    look_again()
+    reload_policies()
     newest = current_version()
     seen = visible(caller)
     rows = dict(seen.filter(pk__in=shown.rows).values_list("pk", "resource_version"))
@@ -263,7 +263,7 @@ def missed_since(
     others, news = 0, False
     if version > 0:
         changed = seen.filter(resource_version__gt=version).exclude(pk__in=shown.rows)
-        gone = _gone_elsewhere(shown, version, newest)
+        gone = _deleted_elsewhere(shown, version, newest)
         if shown.counts_others:
             others = changed.count() + sum(_may_see(caller.rights, change) for change in gone)
         topics = (c for topic in shown.topics for c in changes_of(topic, version, newest))
@@ -279,12 +279,12 @@ def missed_since(
     return Missed(newest, lost, message)
 
 
-def _gone_elsewhere(shown: Subscription, version: int, newest: int) -> list[Change]:
+def _deleted_elsewhere(shown: Subscription, version: int, newest: int) -> list[Change]:
     """Return the deleted applications that concern a page without being among its rows."""
     if not (shown.counts_others or shown.also):
         return []
     stones = tombstones("Application", version, newest)
-    return [c for c in applications_gone(stones) if c.pk not in shown.rows]
+    return [c for c in deleted_applications(stones) if c.pk not in shown.rows]
 
 
 FEED = Feed()

@@ -63,7 +63,7 @@ class Wanted:
     finalizers: list[str] = field(default_factory=list)
     owner: Owner | None = None
     conditions: list[dict[str, str]] = field(default_factory=list)
-    """What is known of a new one before its first refresh."""
+    """The initial status, before the first refresh."""
 
 
 def wanted_from(manifest: Any) -> Wanted:
@@ -161,7 +161,7 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
         with transaction.atomic():
             _insert(application, actor)
     except IntegrityError as error:
-        text = f'application "{wanted.name}" was created by somebody else at the same moment'
+        text = f'application "{wanted.name}" was created by another request at the same time'
         raise Conflict(text) from error
     return application, True
 
@@ -461,7 +461,7 @@ def _store_project(
 def _end_tokens(project: str, actor: str, roles: Iterable[Mapping[str, Any]]) -> None:
     """Revoke the tokens of roles that a project no longer has.
 
-    They would be valid again for a role, or a project of somebody else, that has their name later.
+    They would be valid again for a later role or project of the same name.
     """
     kept = {role.get("name") for role in roles}
     valid = ApiToken.objects.filter(project=project, revoked_at=None).values_list("pk", "role")

@@ -100,8 +100,8 @@ def _check_rules(spec: Mapping[str, Any]) -> None:
     policy = spec.get("syncPolicy") or {}
     if (spec.get("revisionHistoryLimit") or 0) < 0:
         raise Invalid("spec.revisionHistoryLimit must be a whole number from 0")
-    if len(spec.get("sources") or []) > sources.MOST_SOURCES:
-        raise Invalid(f"spec.sources: at most {sources.MOST_SOURCES} are allowed")
+    if len(spec.get("sources") or []) > sources.MAX_SOURCES:
+        raise Invalid(f"spec.sources: at most {sources.MAX_SOURCES} are allowed")
     try:
         parse_options(policy.get("syncOptions") or [], "spec.syncPolicy.syncOptions")
         retry_policy(policy.get("retry"), default_limit=0)

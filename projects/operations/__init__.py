@@ -1,1 +1,1 @@
-"""What changes a cluster: syncs, deletions with their hooks, changes of single resources."""
+"""Changes of clusters: syncs, deletions with their hooks, changes of single resources."""

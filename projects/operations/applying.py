@@ -61,7 +61,7 @@ def _failed(step_: Step, message: str) -> Step:
 def _apply(run: Run, step_: Step, manifest: Manifest) -> Step:
     options = run.resource_options(manifest)
     is_forced_ = is_forced(run, manifest)
-    # What stays as it is live must not come from a store that a watch has yet to update.
+    # Live values that are preserved must not come from a store that a watch has yet to update.
     keeps_live = run.preserved is not None and run.preserved.concerns(manifest)
     current = _current(run, step_, is_fresh=is_forced_ or options.has("Replace") or keeps_live)
     if step_.synced and is_forced_ and options.has("Replace") and current is not None:

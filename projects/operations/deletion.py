@@ -191,10 +191,10 @@ def _candidates(
         cluster=cluster, instance=application.instance, is_self=True, owner_uid=""
     )
     for row in rows:
-        if (row.group, row.kind, row.namespace, row.name) == itself or _is_kept(row):
+        if (row.group, row.kind, row.namespace, row.name) == itself or _is_retained(row):
             continue
         if cluster.is_home and in_cluster.is_ours(row.group, row.kind):
-            rule = in_cluster.why_keep(row.resource_key, author)
+            rule = in_cluster.why_not_deletable(row.resource_key, author)
             if rule:
                 kept.append((Name(row.kind, row.namespace, row.name), rule))
                 continue
@@ -203,7 +203,7 @@ def _candidates(
     return found, kept
 
 
-def _is_kept(row: LiveResource) -> bool:
+def _is_retained(row: LiveResource) -> bool:
     manifest = row.manifest
     is_hook_ = manifest is not None and is_hook(manifest) and _is_delete_hook(manifest)
     return row.kind == "CustomResourceDefinition" or is_hook_

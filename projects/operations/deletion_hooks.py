@@ -231,7 +231,7 @@ def _named(manifest: Manifest, deletion: _Deletion) -> Manifest:
 def _is_done(deletion: _Deletion, manifest: Manifest) -> bool:
     """Create a hook that does not exist, and return whether it has succeeded."""
     key = resource_key(manifest)
-    found = _found(deletion, key)
+    found = _live_hook(deletion, key)
     if found is not None and annotations_of(found).get(OPERATION_ID) != deletion.run:
         # It ran in a sync or an earlier deletion, which says nothing about this deletion.
         _delete(deletion, found)
@@ -301,7 +301,7 @@ def _says_failed(condition: Mapping[str, Any], phase: SyncPhase) -> bool:
     return condition.get("type") == "DeletionError" and is_of_hook
 
 
-def _found(deletion: _Deletion, key: ResourceKey) -> Manifest | None:
+def _live_hook(deletion: _Deletion, key: ResourceKey) -> Manifest | None:
     """Return the live hook, None if it does not exist.
 
     Raises: Stalled if the project does not permit it, or another application manages it.

@@ -421,7 +421,7 @@ def _accepted(
             continue
         options = run.resource_options(manifest)
         if not options.has("Replace"):
-            # What cannot be sent was not accepted: the dry run of its step says why.
+            # A manifest that cannot be sent was not accepted: the dry run of its step reports why.
             with contextlib.suppress(Refused):
                 sent = run.target.to_send(manifest, current[step_.key], run.preserved)
                 pairs[step_.key] = (sent, current[step_.key], options.validate)

@@ -34,15 +34,15 @@ from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.models import AuditEvent, PendingChange
 from projects.models import Application
-from projects.refreshing.triggers import mark_due
+from projects.refreshing.triggers import mark_refresh_due
 
 __all__ = ["CREATE", "DELETE", "PATCH", "Change", "Target", "change", "resolve", "wake_unresolved"]
 GRACE = timedelta(seconds=5)
-"""How long after the intent the sweep may take over."""
+"""The time after the intent from which the sweep may take over."""
 RETRY = timedelta(seconds=15)
 MAX_RETRY_DELAY = timedelta(minutes=10)
 PATIENCE = timedelta(days=7)
-"""After this time without an answer the outcome stays unknown."""
+"""The time without an answer after which the outcome stays unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def change(
         if result:
             live.record(target.cluster.pk, [live.Seen(result, is_whole=True)])
         _conclude(pending, Outcome("allowed"), {} if what.how == DELETE else result)
-    mark_due([target.application.pk])
+    mark_refresh_due([target.application.pk])
     return result
 
 
@@ -206,7 +206,9 @@ def resolve(pk: int) -> bool:
         except (Refused, RetryLater, Stalled, EngineError) as error:
             return _wait(pending, str(error))
         _conclude(pending, outcome_of(pending.plan, current), current or {}, is_read=True)
-    mark_due(list(Application.objects.filter(pk=pending.application).values_list("pk", flat=True)))
+    mark_refresh_due(
+        list(Application.objects.filter(pk=pending.application).values_list("pk", flat=True))
+    )
     return True
 
 

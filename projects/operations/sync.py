@@ -20,7 +20,7 @@ from clusters.kinds import Refused
 from clusters.models import LiveResource
 from hub.audit import trail
 from hub.base.claims import claim
-from hub.base.read_once import one_look
+from hub.base.read_once import cached_reads
 from hub.engine import health
 from hub.engine.deletion_guard import Candidate, Ruling, Verdict, budget_from, decide_deletions
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
@@ -121,7 +121,7 @@ def _step(operation: Operation) -> None:
         _terminate(operation)
         return
     _follow_git(operation)
-    with one_look():
+    with cached_reads():
         if _waits_for_window(operation):
             return
         run = load(operation)
@@ -213,8 +213,8 @@ def _refresh_application(run: Run) -> None:
 
 
 def _has_running_hook(run: Run) -> bool:
-    # Its result would never be read, and its finalizer would block its own and its namespace's
-    # deletion.
+    # Its result would never be read, and its finalizer would block the deletion of the hook and its
+    # namespace.
     return any(s.action == HOOK and s.status == RUNNING for s in run.steps)
 
 
@@ -407,7 +407,7 @@ def _ruling(run: Run) -> Ruling:
 
 
 def confirmed_since(application: Application, since: datetime) -> bool:
-    """Return whether a deletion of the application was confirmed after a moment."""
+    """Return whether a deletion of the application was confirmed after the given time."""
     rows = Application.objects.filter(pk=application.pk)
     annotations = rows.values_list("annotations", flat=True).first() or {}
     approved = str(annotations.get(APPROVED, ""))

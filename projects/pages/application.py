@@ -215,7 +215,7 @@ def drawing(_request: HttpRequest, caller: Caller, namespace: str, name: str) ->
 @require_GET
 @signed_in
 def why(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Return what the cluster's events say about the resource of a cause."""
+    """Return the cluster's events about the resource of a cause, as text."""
     row = found(caller, namespace, name)
     node = worst_below(tree(row)["nodes"], request.GET.get("key", ""))
     if node is None:

@@ -17,7 +17,7 @@ class Cause:
     key: str = ""
     """The resource, as group/kind/namespace/name."""
     advice: str = ""
-    ask: bool = False
+    may_have_events: bool = False
     """Whether the cluster's events may tell more."""
 
     @property
@@ -89,7 +89,7 @@ def _degraded(
         f"{_message(found, 'the cluster gives no reason')}.{_below(nodes, _key(found))}",
         key=_key(found),
         advice="See its events and logs, or roll back.",
-        ask=True,
+        may_have_events=True,
     )
 
 
@@ -117,7 +117,7 @@ def _waiting(application: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]])
             f"{message}.{_below(nodes, _key(progressing))}",
             "busy",
             _key(progressing),
-            ask=True,
+            may_have_events=True,
         )
     suspended = _first(application["resources"], "Suspended")
     if suspended is not None:

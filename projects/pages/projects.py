@@ -170,7 +170,7 @@ def page(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
             "actions": _ASKED,
             "own": row.spec.get("flotilla") or {},
             "orphans": row.spec.get("orphanedResources"),
-            **_asked(request, caller, name),
+            **_answered_question(request, caller, name),
         },
     )
 
@@ -222,7 +222,7 @@ def _x(at: datetime, start: datetime) -> float:
     return round((at - start).total_seconds() / 3600 * HOUR, 1)
 
 
-def _asked(request: HttpRequest, caller: Caller, project: str) -> dict[str, Any]:
+def _answered_question(request: HttpRequest, caller: Caller, project: str) -> dict[str, Any]:
     """Return the answers to the questions on the page: who may do something, and why."""
     ask = {
         n: request.GET.get(n, "").strip()[:300] for n in ("action", "resource", "object", "subject")
@@ -312,7 +312,7 @@ def compose(request: HttpRequest, _caller: Caller) -> HttpResponse:
     except Invalid:
         body = None
     if not isinstance(body, dict) or not isinstance(body.get("spec") or {}, dict):
-        # An invalid text is for the person to fix: the fields must not overwrite it.
+        # The user has to fix invalid text: the fields must not overwrite it.
         return render(request, "projects/manifest.html", {"text": text})
     spec = spec_from(body.get("spec") or {}, fields)
     metadata = body.get("metadata") if isinstance(body.get("metadata"), dict) else {}
@@ -381,7 +381,9 @@ def _index(text: str, items: list[Any]) -> int | None:
         return None
     place = parse_digits(text)
     if place is None or place >= len(items):
-        raise Invalid("It no longer exists: somebody else changed the project. Open it again.")
+        raise Invalid(
+            "It no longer exists: the project was changed in the meantime. Open it again."
+        )
     return place
 
 
@@ -425,7 +427,8 @@ def save_role(request: HttpRequest, caller: Caller, name: str) -> str:
     at = next((n for n, r in enumerate(roles) if r.get("name") == wanted), None)
     if wanted and at is None:
         raise Invalid(
-            f"There is no role {wanted} any more: somebody else changed the project. Open it again."
+            f"Role {wanted} no longer exists: the project was changed in the meantime. Open it "
+            "again."
         )
     if "remove" in request.POST and at is not None:
         del roles[at]
@@ -471,7 +474,7 @@ def save_window(request: HttpRequest, caller: Caller, name: str) -> str:
     row = found(caller, name, "update")
     windows = list(row.spec.get("syncWindows") or [])
     if request.POST.get("digest") != _digest(windows):
-        raise Invalid("Somebody else changed the windows meanwhile. Open it again.")
+        raise Invalid("The windows were changed in the meantime. Open them again.")
     at = _index(request.POST.get("number", ""), windows)
     if "remove" in request.POST and at is not None:
         del windows[at]

@@ -227,11 +227,13 @@ def edit_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
         live = editable(whole)
     except (*_WRONG, *_DENIED) as error:
         return render(
-            request, "applications/live.html", {"a": row, "where": where, "error": str(error)}
+            request,
+            "applications/live_editor.html",
+            {"a": row, "where": where, "error": str(error)},
         )
     return render(
         request,
-        "applications/live.html",
+        "applications/live_editor.html",
         {
             "a": row,
             "row": row_of(row),
@@ -263,7 +265,7 @@ def editable(live: Manifest) -> Manifest:
 
 
 def seen(live: Manifest) -> str:
-    """Return the version of a live manifest, to detect a change by somebody else.
+    """Return the version of a live manifest, to detect changes by others.
 
     Kinds with a generation ignore changes of the status.
     """
@@ -282,7 +284,7 @@ def _patch(
 ) -> tuple[Place, Manifest, Manifest]:
     """Return the resource, what it is now, and the merge patch that the text of a request means.
 
-    Raises: Invalid naming the field; Conflict when somebody changed it meanwhile.
+    Raises: Invalid naming the field; Conflict when it was changed in the meantime.
     """
     _require_change(caller, row, where)
     wanted = load_yaml(request.POST.get("text", "")[:MAX_TEXT_CHARS], "The manifest")
@@ -298,7 +300,8 @@ def _patch(
     live = at.get()
     if request.POST.get("seen") != seen(live):
         raise Conflict(
-            f"{where.kind} {where.name} was changed meanwhile. Open it again: nothing was saved."
+            f"{where.kind} {where.name} was changed in the meantime. Open it again: nothing "
+            "was saved."
         )
     patch = merge_patch(editable(live), wanted)
     if patch:

@@ -32,8 +32,8 @@ def backwards(
 
 def areas(points: Sequence[Mapping[str, int]], words: Sequence[str]) -> list[tuple[str, str]]:
     """Return (state, path) of stacked areas, from the bottom; 400 wide and 110 high."""
-    most = max((sum(p.values()) for p in points), default=0)
-    if not most or len(points) < 2:
+    maximum = max((sum(p.values()) for p in points), default=0)
+    if not maximum or len(points) < 2:
         return []
     step = WIDTH / (len(points) - 1)
     floor = [0] * len(points)
@@ -42,9 +42,9 @@ def areas(points: Sequence[Mapping[str, int]], words: Sequence[str]) -> list[tup
         top = [f + p.get(word, 0) for f, p in zip(floor, points, strict=True)]
         if top == floor:
             continue
-        up = [f"{n * step:.1f} {HEIGHT - t / most * HEIGHT:.1f}" for n, t in enumerate(top)]
+        up = [f"{n * step:.1f} {HEIGHT - t / maximum * HEIGHT:.1f}" for n, t in enumerate(top)]
         down = [
-            f"{n * step:.1f} {HEIGHT - f / most * HEIGHT:.1f}"
+            f"{n * step:.1f} {HEIGHT - f / maximum * HEIGHT:.1f}"
             for n, f in reversed(list(enumerate(floor)))
         ]
         result.append((word, "M" + "L".join([*up, *down]) + "Z"))

@@ -13,7 +13,7 @@ from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from projects import sources
 from projects.models import Application, Published
-from projects.refreshing.triggers import mark_due
+from projects.refreshing.triggers import mark_refresh_due
 from projects.sources.credentials import OWN_TRANSPORT, configured_for
 from projects.sources.published_versions import listing_key
 from projects.sources.versions import is_constraint
@@ -38,7 +38,7 @@ def propagate(pk: int) -> None:
         for a in _candidates(row.place)
         if time.monotonic() > until or _goes_its_own_way(a) or _is_moved(a, row.place, known)
     ]
-    mark_due(due)
+    mark_refresh_due(due)
     wake(TaskName.APPSETS_ARTIFACT_MOVED, row.place, priority=2)
     Published.objects.filter(pk=pk, moved_at=row.moved_at).update(moved_at=None)
 

@@ -21,7 +21,7 @@ from django.utils.dateparse import parse_datetime
 from clusters.models import Cluster, LiveResource
 from hub.base.claims import claim
 from hub.base.metrics import REFRESH, clock
-from hub.base.read_once import one_look
+from hub.base.read_once import cached_reads
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.globs import matches
 from hub.engine.resource import ResourceKey
@@ -34,7 +34,7 @@ from projects import sources
 from projects.access.reach import place_of, reach_of
 from projects.comparison.compare import comparison
 from projects.comparison.live_rows import live_digest
-from projects.destinations.dry_runs import Ask
+from projects.destinations.dry_runs import DryRunUse
 from projects.models import DELAYED, Application, Project
 from projects.objects.specs import (
     find_cluster,
@@ -69,7 +69,7 @@ _TRANSIENT_REASONS = {
 def refresh(pk: int) -> bool:
     """Refresh an application that is due; return False if another worker does, or none is due."""
     due = Q(refresh_at__lte=timezone.now())
-    with claim(Application, pk, when=due) as is_claimed, one_look():
+    with claim(Application, pk, when=due) as is_claimed, cached_reads():
         if not is_claimed:
             return False
         application = Application.objects.select_related("cluster", "operation").get(pk=pk)
@@ -100,7 +100,7 @@ def evaluate(application: Application) -> Outcome:
     outcome = Outcome()
     skip = str(application.annotations.get("argocd.argoproj.io/skip-reconcile", ""))
     if skip.lower() in ("true", "1", "t"):
-        outcome.keep_status = True
+        outcome.keeps_status = True
         return outcome
     try:
         _evaluate(application, outcome)
@@ -150,13 +150,13 @@ def _delayed(application: Application, outcome: Outcome, error: RetryLater) -> N
     is_known = application.sync_status != "Unknown"
     outcome.retry_after = max(error.delay, timedelta(seconds=2))
     if error.reason in REFUSALS:
-        # Waiting for a share of the renderers is no error of the application.
+        # Waiting for a renderer is not an error of the application.
         outcome.conditions.append((DELAYED, error.message))
-        outcome.keep_status = is_known
+        outcome.keeps_status = is_known
         return
     if is_known and error.reason == "LiveStateUnknown":
         # A cluster that is still being listed says nothing new: the status stays, its age shows.
-        outcome.keep_status = True
+        outcome.keeps_status = True
         outcome.conditions = []
         return
     prefix = "" if error.reason == "ClusterUnreachable" else "Failed to load target state: "
@@ -198,8 +198,10 @@ def _evaluate(application: Application, outcome: Outcome) -> None:
     if outcome.digest == application.comparison_digest and not force and settled:
         outcome.compared = None
         return
-    ask = Ask.FRESH if hard else Ask.REUSE
-    outcome.compared = comparison(application, outcome.desired, cluster, project.spec, ask=ask)
+    use = DryRunUse.FRESH if hard else DryRunUse.REUSE
+    outcome.compared = comparison(
+        application, outcome.desired, cluster, project.spec, dry_run_use=use
+    )
     outcome.retry_after = _sooner(outcome.retry_after, outcome.compared.retry_after)
     _assess(application, project, cluster, outcome)
 

@@ -76,7 +76,7 @@ class Outcome:
     desired: Desired | None = None
     compared: Compared | None = None
     retry_after: timedelta | None = None
-    keep_status: bool = False
+    keeps_status: bool = False
     """Keep the stored sync status, health and resources: the failure is likely transient."""
     digest: str = ""
     refusal: str = ""
@@ -165,7 +165,7 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
             update.refresh_kind = ""
             update.annotations = _without_refresh(current.annotations)
         if current.refresh_at == seen:
-            waits = [d for d in (outcome.retry_after, decision.look_again) if d is not None]
+            waits = [d for d in (outcome.retry_after, decision.retry_after) if d is not None]
             update.refresh_at = now + min(waits) if waits else None
         columns = update.changed(current)
         if visible or is_answered:
@@ -241,7 +241,7 @@ def _cause(conditions: Sequence[dict[str, str]], resources: Sequence[dict[str, A
 
 def _update(current: Application, outcome: Outcome, now: datetime) -> StatusUpdate:
     update = StatusUpdate.of(current)
-    if outcome.keep_status:
+    if outcome.keeps_status:
         _add_delay(current, update, outcome, now)
         return update
     update.compared_at = now
@@ -412,7 +412,7 @@ def _automated(
 ) -> Decision:
     """Return whether an automated sync starts now; record why not as the condition SyncError."""
     desired, compared = outcome.desired, outcome.compared
-    if not outcome.keep_status and update.sync_status == Sync.SYNCED:
+    if not outcome.keeps_status and update.sync_status == Sync.SYNCED:
         update.drop_conditions("SyncError")
     if desired is None or compared is None or not _may_start(current, update):
         return Decision(start=False)
@@ -452,7 +452,7 @@ def _when_open(current: Application, now: datetime) -> Decision | None:
         return None
     reopens = windows.reopens_at()
     wait = max(reopens - now, timedelta(seconds=1)) if reopens else timedelta(minutes=5)
-    return Decision(start=False, look_again=wait, is_refused=True)
+    return Decision(start=False, retry_after=wait, is_refused=True)
 
 
 def _last(current: Application) -> LastOperation | None:

@@ -138,7 +138,7 @@ def _mark_changed(found: set[int], touched: set[int]) -> None:
         Application.objects.filter(pk__in=chunk).bump()
     for pk in found & touched:
         wake(TaskName.PROJECTS_REFRESH, pk)
-    mark_due(found - touched)
+    mark_refresh_due(found - touched)
 
 
 def _chunks(names: Sequence[_Name]) -> Iterable[Sequence[_Name]]:
@@ -146,7 +146,7 @@ def _chunks(names: Sequence[_Name]) -> Iterable[Sequence[_Name]]:
         yield names[start : start + 500]
 
 
-def mark_due(pks: Any) -> None:
+def mark_refresh_due(pks: Any) -> None:
     """Make applications due for a refresh, and wake workers for them."""
     now = timezone.now()
     ids = list(pks)
@@ -163,7 +163,7 @@ def cluster_changed(cluster_id: int) -> None:
     cluster = Cluster.objects.filter(pk=cluster_id).first()
     if cluster is None:
         return
-    mark_due(cluster.applications.values_list("pk", flat=True))
+    mark_refresh_due(cluster.applications.values_list("pk", flat=True))
     _wake_operations(Q(application__cluster=cluster))
 
 
@@ -179,7 +179,7 @@ def capabilities_changed(cluster_id: int) -> None:
         if any(entry[1] == CLUSTER and entry[3] != digest for entry in application.inputs)
         or any(condition["type"] in ERRORS for condition in application.conditions)
     ]
-    mark_due(found)
+    mark_refresh_due(found)
 
 
 def bind_waiting(cluster: Cluster) -> None:
@@ -243,7 +243,7 @@ def _enqueue_if_due(pk: int) -> None:
     """Enqueue what became due while the row was claimed, so that it does not wait for the sweep."""
     remote = GitRemote.objects.filter(pk=pk).only("due_at", "moved_at").first()
     if remote and remote.moved_at:
-        wake(TaskName.PROJECTS_HAND_ON, pk, priority=1)
+        wake(TaskName.PROJECTS_REFS_MOVED, pk, priority=1)
     elif remote and remote.due_at <= timezone.now():
         wake(TaskName.PROJECTS_POLL, pk, priority=1)
 
@@ -334,7 +334,7 @@ def advance(remote: GitRemote) -> None:
         elif any(c["type"] == "ComparisonError" for c in application.conditions):
             changed.append(application.pk)
     with transaction.atomic():
-        mark_due(changed)
+        mark_refresh_due(changed)
     _move(same)
 
 
@@ -394,7 +394,7 @@ def push_received(
     """Poll the repositories that a push event names; return how many there are.
 
     Shapes: `urls` are web and clone URLs; `moved` are refs with their new commits. A repository
-        that already has all of them is not polled, nor one that fails if nobody signed the event.
+        that already has all of them is not polled, nor one that fails if the event is unsigned.
     """
     wanted = {repository_identity(url) for url in urls if url}
     priority = (2, 1) if is_proved else (UNPROVED_PRIORITY, UNPROVED_PRIORITY)
@@ -419,7 +419,7 @@ def hosts_changed(hosts: Iterable[str]) -> None:
     for remote in GitRemote.objects.all():
         if wanted & _hosts_of(remote.url):
             GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now(), error="")
-            mark_due(remote.applications.values_list("pk", flat=True))
+            mark_refresh_due(remote.applications.values_list("pk", flat=True))
 
 
 def _hosts_of(url: str) -> set[str]:
@@ -446,7 +446,7 @@ def registry_pushed(place: str, tag: str) -> int:
         Application.objects.filter(pk__in=found, refresh_kind="").update(
             refresh_kind="normal", refresh_requested_at=now
         )
-        mark_due(found)
+        mark_refresh_due(found)
     return len(found)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from hub.base.read_once import one_look
+from hub.base.read_once import cached_reads
 from hub.base.thread_connections import end_of_call
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from projects import sources
@@ -69,11 +69,11 @@ def require_manifests(application: Application) -> None:
 
 def _problem(application: Application) -> str:
     try:
-        with one_look():
+        with cached_reads():
             _render(application, timezone.now())
     except RetryLater as error:
         if error.reason in REFUSALS:
-            # The project has to wait for a renderer, which is no error of the application.
+            # The project has to wait for a renderer, which is not an error of the application.
             log.info("not validated: %s", error, extra={"application": application.name})
             return ""
         return _problem_text(application, error.reason, error.message)

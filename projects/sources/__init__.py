@@ -6,11 +6,11 @@ Other packages import from here; the modules below are one per source type, tool
 from projects.sources.desired import Desired, ignored_files, load, load_local, unchanged
 from projects.sources.render_context import Context, context_of, versions_of
 from projects.sources.source_types import files_of, kind_of, resolve
-from projects.sources.spec_checks import MOST_SOURCES, check_sources
+from projects.sources.spec_checks import MAX_SOURCES, check_sources
 from projects.sources.tools import detect
 
 __all__ = [
-    "MOST_SOURCES",
+    "MAX_SOURCES",
     "Context",
     "Desired",
     "check_sources",

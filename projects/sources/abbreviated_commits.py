@@ -16,7 +16,7 @@ from hub.engine.errors import Stalled
 from hub.engine.project_restrictions import normal_url
 from projects.sources import git
 
-_MOST = 2_000
+_MAX_CACHED = 2_000
 _REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
 _SILENT = ("-q", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 _answers: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
@@ -39,7 +39,7 @@ def resolve_abbreviation(
         found = _looked_up(place, url, abbreviated, state, credentials)
         with _lock:
             _answers[place, abbreviated] = (found, state)
-            if len(_answers) > _MOST:
+            if len(_answers) > _MAX_CACHED:
                 _answers.popitem(last=False)
     return found
 

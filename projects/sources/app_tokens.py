@@ -20,12 +20,12 @@ from projects.sources.credentials import authority_of, proxy_of, tls_of
 
 GITHUB = "https://api.github.com"
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/source.read_only"
-KEPT = timedelta(minutes=50)
+CACHE_PERIOD = timedelta(minutes=50)
 TOKEN_UNAVAILABLE = "TokenUnavailable"
 """The reason for an endpoint that does not respond: says nothing about the repository."""
 _ASSERTION = timedelta(minutes=9)
 _SECONDS = 30.0
-_MOST_BYTES = 1024 * 1024
+_MAX_BYTES = 1024 * 1024
 _tokens: dict[str, tuple[datetime, str]] = {}
 _making: dict[str, threading.Lock] = {}
 _lock = threading.Lock()
@@ -48,14 +48,14 @@ def with_token(url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
         return {
             **credentials,
             "username": "x-access-token",
-            "password": _kept(_github, url, credentials),
+            "password": _cached(_github, url, credentials),
         }
     if credentials.get("gcpServiceAccountKey"):
         account = _google_account(credentials)
         return {
             **credentials,
             "username": account["client_email"],
-            "password": _kept(_google, url, credentials),
+            "password": _cached(_google, url, credentials),
         }
     return credentials
 
@@ -73,7 +73,7 @@ def signed(claims: Mapping[str, Any], key: str) -> str:
         raise ValueError(str(error)) from error
 
 
-def _kept(make: Any, url: str, credentials: Mapping[str, Any]) -> str:
+def _cached(make: Any, url: str, credentials: Mapping[str, Any]) -> str:
     own = {k: v for k, v in credentials.items() if k.startswith(("githubApp", "gcp"))}
     # Without an installation id, the installation is found by the repository's owner.
     owner = "" if own.get("githubAppInstallationID") or make is _google else url.rpartition("/")[0]
@@ -86,7 +86,7 @@ def _kept(make: Any, url: str, credentials: Mapping[str, Any]) -> str:
         if until > now:
             return token
         token = str(make(url, credentials))
-        _tokens[place] = (now + KEPT, token)
+        _tokens[place] = (now + CACHE_PERIOD, token)
     return token
 
 
@@ -104,11 +104,11 @@ def _github(url: str, credentials: Mapping[str, Any]) -> str:
     installation = credentials.get("githubAppInstallationID")
     if not installation:
         owner, name = _repository(url)
-        found = _ask(
+        found = _request(
             "GET", f"{base}/repos/{owner}/{name}/installation", credentials, headers=headers
         )
         installation = found.get("id")
-    answer = _ask(
+    answer = _request(
         "POST",
         f"{base}/app/installations/{installation}/access_tokens",
         credentials,
@@ -156,13 +156,13 @@ def _google(url: str, credentials: Mapping[str, Any]) -> str:
         ) from error
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
     return _text(
-        _ask("POST", account["token_uri"], credentials, data=form),
+        _request("POST", account["token_uri"], credentials, data=form),
         "access_token",
         account["token_uri"],
     )
 
 
-def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def _request(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     host = urlsplit(url).hostname or ""
     proxy = proxy_of(host, credentials)
     check_url(url, "the token endpoint", proxied=bool(proxy))
@@ -172,7 +172,7 @@ def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> 
             http.client(verify=verify, proxy=proxy, timeout=20, seconds=_SECONDS) as client,
             client.stream(method, url, **more) as answer,
         ):
-            data = http.body(answer, _MOST_BYTES)
+            data = http.body(answer, _MAX_BYTES)
     except (http.HTTPError, TooMuch) as error:
         raise RetryLater(
             TOKEN_UNAVAILABLE,

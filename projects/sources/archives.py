@@ -16,13 +16,13 @@ from projects.sources.files import MemoryFiles, require_shallow
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
-_MOST_ENTRIES = 20_000
-_MOST_FOLDERS = 20_000
-_MOST_NAME = 1024
-_MOST_EXTENSION = 64 * 1024
+_MAX_ENTRIES = 20_000
+_MAX_FOLDERS = 20_000
+_MAX_NAME = 1024
+_MAX_EXTENSION = 64 * 1024
 """The size limit of an extended header; real ones have a name, times and owners."""
-_MOST_IN_A_ROW = 8
-_MOST_RECORDS = 200_000
+_MAX_HEADERS_IN_A_ROW = 8
+_MAX_RECORDS = 200_000
 """The limit of records in all extended headers: ten per entry."""
 
 _REGULAR = (b"0", b"\0", b"7")
@@ -39,10 +39,10 @@ class ArchiveBudget:
 
     def __init__(self) -> None:
         """Start with the limits of one chart."""
-        self._content, self._entries = settings.MAX_CHART_BYTES, _MOST_ENTRIES
-        self._records, self._folders = _MOST_RECORDS, _MOST_FOLDERS
+        self._content, self._entries = settings.MAX_CHART_BYTES, _MAX_ENTRIES
+        self._records, self._folders = _MAX_RECORDS, _MAX_FOLDERS
         # Headers and padding of small files come on top of their content.
-        self.unpacked = settings.MAX_CHART_BYTES + _MOST_ENTRIES * 1024
+        self.unpacked = settings.MAX_CHART_BYTES + _MAX_ENTRIES * 1024
 
     def spend_content(self, size: int) -> None:
         """Count the bytes of a file.
@@ -51,26 +51,26 @@ class ArchiveBudget:
         """
         self._content -= size
         if self._content < 0:
-            most = shown_size(settings.MAX_CHART_BYTES)
-            raise ManifestError(f"the archive unpacks to more than {most}, the limit")
+            maximum = shown_size(settings.MAX_CHART_BYTES)
+            raise ManifestError(f"the archive unpacks to more than {maximum}, the limit")
 
     def spend_entry(self) -> None:
         """Count an entry of any kind."""
         self._entries -= 1
         if self._entries < 0:
-            raise ManifestError(f"the archive has more than {_MOST_ENTRIES} entries, the limit")
+            raise ManifestError(f"the archive has more than {_MAX_ENTRIES} entries, the limit")
 
     def spend_record(self) -> None:
         """Count a record of an extended header."""
         self._records -= 1
         if self._records < 0:
-            raise _unreadable(f"its extended headers have more than {_MOST_RECORDS} records")
+            raise _unreadable(f"its extended headers have more than {_MAX_RECORDS} records")
 
     def spend_folders(self, count: int) -> None:
         """Count folders: one path may have a hundred."""
         self._folders -= count
         if self._folders < 0:
-            raise ManifestError(f"the archive has more than {_MOST_FOLDERS} folders, the limit")
+            raise ManifestError(f"the archive has more than {_MAX_FOLDERS} folders, the limit")
 
 
 def unpack(data: bytes, *, strip: bool, room: ArchiveBudget | None = None) -> MemoryFiles:
@@ -107,8 +107,8 @@ def _path(name: str, *, strip: bool) -> str:
     if name.startswith("/") or ".." in parts:
         raise ManifestError(f"the archive has a path that leads outside it: {name[:200]!r}")
     require_shallow(name)
-    if len(name) > _MOST_NAME:
-        raise _unreadable(f"a name has more than {_MOST_NAME} characters")
+    if len(name) > _MAX_NAME:
+        raise _unreadable(f"a name has more than {_MAX_NAME} characters")
     return "/".join(parts[1:] if strip else parts)
 
 
@@ -154,14 +154,14 @@ class _Stream:
         while self._next(1 << 20):
             pass
 
-    def _next(self, most: int) -> bytes:
+    def _next(self, maximum: int) -> bytes:
         while self._at >= len(self._piece):
             piece = next(self._pieces, None)
             if piece is None:
                 return b""
             self._room.unpacked -= len(piece)
             self._piece, self._at = piece, 0
-        part = self._piece[self._at : self._at + most]
+        part = self._piece[self._at : self._at + maximum]
         self._at += len(part)
         return part
 
@@ -214,7 +214,7 @@ class _Tar:
         """Return the next entry with its extended headers applied, None at the end."""
         pax: dict[bytes, bytes] = {}
         longer: dict[bytes, bytes] = {}
-        for count in range(_MOST_IN_A_ROW + 1):
+        for count in range(_MAX_HEADERS_IN_A_ROW + 1):
             header = self._header()
             if header is None:
                 if count and (pax or longer):
@@ -228,7 +228,7 @@ class _Tar:
                 longer[header.kind] = self._extension(header).partition(b"\0")[0]
             else:
                 return _merged(header, pax, longer)
-        raise _unreadable(f"it has more than {_MOST_IN_A_ROW} extended headers in a row")
+        raise _unreadable(f"it has more than {_MAX_HEADERS_IN_A_ROW} extended headers in a row")
 
     def _header(self) -> _Header | None:
         block = self._stream.take(_BLOCK)
@@ -245,8 +245,8 @@ class _Tar:
         return _Header(_name(block), block[156:157], _number(block[124:136], "size"))
 
     def _extension(self, header: _Header) -> bytes:
-        if header.size > _MOST_EXTENSION:
-            raise _unreadable(f"an extended header is larger than {shown_size(_MOST_EXTENSION)}")
+        if header.size > _MAX_EXTENSION:
+            raise _unreadable(f"an extended header is larger than {shown_size(_MAX_EXTENSION)}")
         body = self._stream.take(header.size)
         if len(body) < header.size:
             raise _unreadable("it ends in the middle of an extended header")

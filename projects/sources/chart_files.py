@@ -21,8 +21,8 @@ from projects.sources.files import Budget, Files, Recorder, clean
 from projects.sources.remote_inputs import RemoteInputs
 from projects.sources.values_schemas import SchemaBudget, inline_references
 
-_MOST_CHARTS = 100
-_MOST_NESTED = 10
+_MAX_CHARTS = 100
+_MAX_NESTED = 10
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _ARCHIVE = re.compile(r"(?:charts/[^/]+/)*charts/[^/._][^/]*\.tgz")
 _SCHEMA = re.compile(r"(?:charts/[^/]+/)*values\.schema\.json")
@@ -69,10 +69,10 @@ class _Assembly:
         if path in above:
             circle = " → ".join(place or "." for place in (*above, path))
             raise ManifestError(f"the dependencies of {above[0] or '.'} form a cycle: {circle}")
-        if self._count > _MOST_CHARTS or len(above) > _MOST_NESTED:
+        if self._count > _MAX_CHARTS or len(above) > _MAX_NESTED:
             raise ManifestError(
-                f"{path or '.'}: more than {_MOST_CHARTS} dependencies, "
-                f"or nested more than {_MOST_NESTED} levels deep"
+                f"{path or '.'}: more than {_MAX_CHARTS} dependencies, "
+                f"or nested more than {_MAX_NESTED} levels deep"
             )
         content = tree.contents(path, self._budget, self._origin)
         if "Chart.yaml" not in content:
@@ -149,8 +149,8 @@ class _Assembly:
 
     def _repacked(self, path: str, data: bytes, depth: int) -> bytes:
         # Helm must unpack exactly what was checked, whatever its parser makes of the original.
-        if depth >= _MOST_NESTED:
-            raise ManifestError(f"{path}: archives are nested more than {_MOST_NESTED} levels deep")
+        if depth >= _MAX_NESTED:
+            raise ManifestError(f"{path}: archives are nested more than {_MAX_NESTED} levels deep")
         try:
             tree = Recorder({"": archives.unpack(data, strip=True, room=self._room)})
         except ManifestError as error:

@@ -35,8 +35,8 @@ from projects.sources.versions import highest, is_constraint
 
 SECONDS = 300.0
 """The timeout for one file: enough for the largest chart at 1 MB/s."""
-_MOST_TAGS = 100_000
-_MOST_PAGES = 200
+_MAX_TAGS = 100_000
+_MAX_PAGES = 200
 _CHART_LAYERS = (
     "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
     "application/tar+gzip",
@@ -393,7 +393,7 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
     base = _base(host, credentials)
     page, found = f"{base}/{name}/tags/list?n=1000", list[str]()
     until, room = time.monotonic() + SECONDS, settings.MAX_INDEX_BYTES
-    for _ in range(_MOST_PAGES):
+    for _ in range(_MAX_PAGES):
         data, following = _registry_page(page, credentials, room)
         room -= len(data)
         # Tags cannot contain "+", so Helm writes "_" instead.
@@ -401,10 +401,8 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
         if not isinstance(listed, list):
             raise Stalled("NotARegistry", f"registry {host} returned no list of tags for {name}")
         found += [tag.replace("_", "+") for tag in listed if isinstance(tag, str)]
-        if len(found) > _MOST_TAGS:
-            raise Stalled(
-                "TooLarge", f"registry {host} lists more than {_MOST_TAGS} tags of {name}"
-            )
+        if len(found) > _MAX_TAGS:
+            raise Stalled("TooLarge", f"registry {host} lists more than {_MAX_TAGS} tags of {name}")
         if not following:
             return found
         if time.monotonic() > until:
@@ -421,7 +419,7 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
         page = following
     raise Stalled(
         "TooLarge",
-        f"registry {host} lists the tags of {name} on more than {_MOST_PAGES} pages, the limit",
+        f"registry {host} lists the tags of {name} on more than {_MAX_PAGES} pages, the limit",
     )
 
 

@@ -12,7 +12,7 @@ from hub.base.redaction import redact_text
 from hub.engine.errors import Stalled
 from projects.sources.local_repositories import ReadBudget, read_commit
 
-_MOST_AUTHOR = 1000
+_MAX_AUTHOR = 1000
 
 
 class TooMany(Exception):
@@ -28,7 +28,7 @@ class CommitInfo:
     message: str
 
 
-def commits(url: str, commit: str, most: int) -> Iterator[Commit]:
+def commits(url: str, commit: str, maximum: int) -> Iterator[Commit]:
     """Yield a commit and its ancestors, nearest first, holding one in memory.
 
     Raises: TooMany; Stalled if one is missing or unreadable.
@@ -51,7 +51,7 @@ def commits(url: str, commit: str, most: int) -> Iterator[Commit]:
             if before not in seen:
                 seen.add(before)
                 waiting.append(before)
-        if len(seen) > most:
+        if len(seen) > maximum:
             raise TooMany
 
 
@@ -69,7 +69,7 @@ def commit_info(url: str, commit: str) -> CommitInfo:
         found = read_commit(url, commit, ReadBudget(url))
         zone = timezone(timedelta(seconds=found.author_timezone))
         return CommitInfo(
-            _text(found.author)[:_MOST_AUTHOR],
+            _text(found.author)[:_MAX_AUTHOR],
             datetime.fromtimestamp(found.author_time, zone).astimezone(UTC),
             _text(found.message),
         )

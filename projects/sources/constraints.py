@@ -12,8 +12,8 @@ from functools import lru_cache, total_ordering
 from typing import NamedTuple
 
 _LONGEST = 256
-_MOST = 2**64
-_MOST_CONDITIONS = 32
+_MAX_NUMBER = 2**64
+_MAX_CONDITIONS = 32
 _VERSION = re.compile(
     r"v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?"
     r"(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
@@ -72,7 +72,7 @@ def parse_version(text: str) -> Version | None:
         return None
     major, minor, patch, pre = match.groups()
     numbers = [int(n or 0) for n in (major, minor, patch)]
-    if max(numbers) >= _MOST or any(
+    if max(numbers) >= _MAX_NUMBER or any(
         p.isdigit() and p != "0" and p[0] == "0" for p in (pre or "").split(".")
     ):
         return None
@@ -107,7 +107,7 @@ def _alternatives(text: str) -> tuple[tuple[_Condition, ...], ...]:
     if len(text) > _LONGEST:
         raise ValueError(text[:_LONGEST])
     found = tuple(_together(alternative) for alternative in text.split("||"))
-    if sum(map(len, found)) > _MOST_CONDITIONS:
+    if sum(map(len, found)) > _MAX_CONDITIONS:
         raise ValueError(text)
     return found
 

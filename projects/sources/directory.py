@@ -135,7 +135,7 @@ def _is_manifest(document: Mapping[str, Any]) -> bool:
 
 
 def _why_ignored(name: str, text: str, volume: Volume) -> str:
-    """Return why a file that is no error has no manifest, empty when it has one, or is empty."""
+    """Return why a valid file has no manifest; empty if it has one, or if the file is empty."""
     objects, problem = _objects(name, text, volume)
     if problem or not objects or any(map(_is_manifest, objects)):
         return problem

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from hub.engine.errors import ManifestError
 
-MOST_GROWTH = 16_384
+MAX_GROWTH = 16_384
 _VARIABLE = re.compile(r"\$(\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
 
@@ -14,7 +14,7 @@ def substitute(text: str, environment: Mapping[str, str]) -> str:
 
     Raises: ManifestError if the result is much longer.
     """
-    left = MOST_GROWTH
+    left = MAX_GROWTH
 
     def value(match: re.Match[str]) -> str:
         nonlocal left
@@ -23,9 +23,7 @@ def substitute(text: str, environment: Mapping[str, str]) -> str:
         found = environment.get(match.group(2) or match.group(3), "")
         left -= max(0, len(found) - len(match.group()))
         if left < 0:
-            raise ManifestError(
-                f"{text[:60]!r}: variables add more than {MOST_GROWTH:,} characters"
-            )
+            raise ManifestError(f"{text[:60]!r}: variables add more than {MAX_GROWTH:,} characters")
         return found
 
     return _VARIABLE.sub(value, text)

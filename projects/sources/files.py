@@ -19,7 +19,7 @@ MAX_FOLDERS = 100
 _LONG_PATH = 256
 _STEPS = 100
 """The number of glob matching steps that cost as much as finding a file."""
-MOST_WALKED = 300_000
+MAX_WALKED_FILES = 300_000
 """The limit of files and folders of one walk, since a tree may contain another many times."""
 CLUSTER = "#cluster"
 """The origin of inputs that come from the destination cluster instead of a file."""
@@ -214,7 +214,7 @@ class Recorder:
         else:
             listing = f"{root}/*" if root else "*"
             self._inputs[origin, listing] = hash_of(self._origins[origin], listing)
-        budget = budget or Budget(f"the files below {root or '.'}", 0, MOST_WALKED)
+        budget = budget or Budget(f"the files below {root or '.'}", 0, MAX_WALKED_FILES)
         seen, todo = set[str](), [_Folder(root, path)]
         # Linked folders come last: a file that is also below the folder itself keeps that path.
         while todo:
@@ -311,7 +311,7 @@ class Budget:
 
     def __init__(self, what: str, size_bytes: int, entries: int = 20_000) -> None:
         self._what, self._limit = what, size_bytes
-        self._bytes, self._entries, self._most = 0, 0, entries
+        self._bytes, self._entries, self._maximum = 0, 0, entries
 
     def spend(self, size: int) -> None:
         """Count the bytes of a file.
@@ -338,8 +338,8 @@ class Budget:
 
     def _count(self, entries: int) -> None:
         self._entries += entries
-        if self._entries > self._most:
-            raise ManifestError(f"{self._what}: more than {self._most:,} files, the limit")
+        if self._entries > self._maximum:
+            raise ManifestError(f"{self._what}: more than {self._maximum:,} files, the limit")
 
 
 def hash_of(files: Files, path: str) -> str:

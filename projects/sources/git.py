@@ -64,7 +64,7 @@ _LOCAL_OPTIONS = (
 
 Git must not fetch missing objects of a partial clone from a server that was not checked.
 """
-_MOST_REF_NAME = 1000
+_MAX_REF_NAME = 1000
 _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
 
@@ -141,13 +141,13 @@ def _require_git() -> None:
 
 _moves: dict[str, tuple[float, str]] = {}
 _MOVED_SECONDS = 600.0
-_MOST_MOVES = 1000
+_MAX_MOVES = 1000
 
 
-def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, most: int) -> str:
+def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, maximum: int) -> str:
     """Run git for a repository, with `url` in its arguments replaced if it has moved.
 
-    Units: `most` in bytes, the size limit of written files.
+    Units: `maximum` in bytes, the size limit of written files.
     """
     check_git_url(url)
     _require_git()
@@ -155,19 +155,19 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, m
     until, here = _moves.get(place, (0.0, ""))
     if not here or until < time.monotonic():
         try:
-            return _run_at(url, url, credentials, argv, kind, most)
+            return _run_at(url, url, credentials, argv, kind, maximum)
         except _Moved:
             here = git_transport.resolve_move(
                 _without_password(url), {**_in_url(url), **with_token(url, credentials)}
             )
-        if len(_moves) >= _MOST_MOVES:
+        if len(_moves) >= _MAX_MOVES:
             _moves.clear()
         _moves[place] = (time.monotonic() + _MOVED_SECONDS, here)
     same = urlsplit(here)[:2] == urlsplit(url)[:2]
     given = {**_in_url(url), **credentials}
     own = given if same else {k: v for k, v in given.items() if k not in IDENTITY}
     try:
-        return _run_at(url, here, own, argv, kind, most)
+        return _run_at(url, here, own, argv, kind, maximum)
     except _Moved as error:
         _moves.pop(place, None)
         raise RetryLater(
@@ -182,7 +182,7 @@ class _Moved(Exception):
 
 
 def _run_at(
-    url: str, here: str, credentials: Mapping[str, Any], argv: list[str], kind: str, most: int
+    url: str, here: str, credentials: Mapping[str, Any], argv: list[str], kind: str, maximum: int
 ) -> str:
     way = git_transport.transport_for(here, credentials)
     plain = ["git", *(_without_password(here) if word == url else word for word in argv)]
@@ -192,7 +192,7 @@ def _run_at(
     # ssh gets one address at a time: if it is unreachable, try the next.
     for place in way.places[:3] if way.scheme == "ssh" else ("",):
         with git_transport.environment(way, own, place) as env:
-            output, said = _execute(git_transport.with_limits(plain, most), env)
+            output, said = _execute(git_transport.with_limits(plain, maximum), env)
         if not said:
             return output
         GIT_FAILURES.labels(kind).inc()
@@ -343,7 +343,7 @@ def is_ref_name(text: str) -> bool:
     """
     return (
         text.startswith("refs/")
-        and len(text) <= _MOST_REF_NAME
+        and len(text) <= _MAX_REF_NAME
         and all(ord(c) >= 32 and ord(c) != 127 for c in text)
         and not any(c in text for c in " ~^:?*[\\")
         and not any(sign in text for sign in ("..", "@{", "//", "/."))
@@ -407,13 +407,13 @@ def fetch_into(folder: Path, url: str, credentials: Mapping[str, Any], argv: lis
     """
     objects = folder / "objects"
     used = sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
-    most = settings.MAX_REPOSITORY_BYTES - used
+    maximum = settings.MAX_REPOSITORY_BYTES - used
     try:
-        if most <= 0:
+        if maximum <= 0:
             raise _too_large(url)
-        _run(url, credentials, argv, "fetch", min(most, _free(folder)))
+        _run(url, credentials, argv, "fetch", min(maximum, _free(folder)))
     except (RetryLater, Stalled) as error:
-        if any(size + _SLACK > most for size in _clear(folder)):
+        if any(size + _SLACK > maximum for size in _clear(folder)):
             raise _too_large(url) from error
         raise
 

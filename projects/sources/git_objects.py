@@ -19,9 +19,9 @@ from dulwich.repo import Repo
 
 _OFFSET_DELTA, _NAMED_DELTA = 6, 7
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
-_MOST_CHAIN = 4096
+_MAX_CHAIN = 4096
 """The maximum length of a delta chain that Git creates."""
-_MOST_WORK = 16
+_MAX_WORK = 16
 """All steps to an object may unpack this many times the limit: long delta chains are common."""
 _LINK_BYTES = 1024
 """The minimum cost of a step, which reads another part of the pack."""
@@ -58,17 +58,17 @@ class _Part:
     size: int
 
 
-def read(repo: Repo, name: str, most: int, spend: Callable[[int], None]) -> ShaFile:
+def read(repo: Repo, name: str, maximum: int, spend: Callable[[int], None]) -> ShaFile:
     """Return an object of a repository.
 
     Shapes: `name` is hexadecimal; `spend` counts the bytes of several reads, and raises if they
         exceed a limit.
-    Units: `most` in bytes, for the object and each object and delta that it is based on; together
-        they may have 16 times as much.
+    Units: `maximum` in bytes, for the object and each object and delta that it is based on;
+        together they may have 16 times as much.
     Raises: TooLarge before anything is unpacked; KeyError if it does not exist; Damaged.
     """
     try:
-        kind, data = _read(repo, name, most, spend)
+        kind, data = _read(repo, name, maximum, spend)
     except (zlib.error, IndexError, ValueError, ApplyDeltaError) as error:
         raise Damaged(name) from error
     return _parsed(kind, data)
@@ -90,7 +90,7 @@ def _parsed(kind: int, data: bytes) -> ShaFile:
     return made
 
 
-def _read(repo: Repo, name: str, most: int, spend: Callable[[int], None]) -> tuple[int, bytes]:
+def _read(repo: Repo, name: str, maximum: int, spend: Callable[[int], None]) -> tuple[int, bytes]:
     store = repo.object_store
     for pack in itertools.chain(store._iter_cached_packs(), store.packs):
         try:
@@ -98,18 +98,18 @@ def _read(repo: Repo, name: str, most: int, spend: Callable[[int], None]) -> tup
         except KeyError:
             continue
         with Path(f"{pack._basename}.pack").open("rb") as file:
-            kind, base, deltas = _planned(file, pack.index, offset, most, spend)
-            return kind, _made(file, base, deltas)
-    return _loose(Path(repo.controldir()) / "objects" / name[:2] / name[2:], name, most, spend)
+            kind, base, deltas = _planned(file, pack.index, offset, maximum, spend)
+            return kind, _apply_deltas(file, base, deltas)
+    return _loose(Path(repo.controldir()) / "objects" / name[:2] / name[2:], name, maximum, spend)
 
 
 def _planned(
-    file: BinaryIO, index: Any, offset: int, most: int, spend: Callable[[int], None]
+    file: BinaryIO, index: Any, offset: int, maximum: int, spend: Callable[[int], None]
 ) -> tuple[int, _Part, list[_Part]]:
     """Return the kind of an object, its base, and its deltas, the last one first."""
     deltas: list[_Part] = []
     total = 0
-    for _ in range(_MOST_CHAIN):
+    for _ in range(_MAX_CHAIN):
         file.seek(offset)
         head = file.read(_HEAD)
         kind, size, at = _header(head)
@@ -121,19 +121,19 @@ def _planned(
             base = int(index.object_offset(head[at : at + _NAME]))
             at += _NAME
         else:
-            _require(size, total, most)
+            _require(size, total, maximum)
             spend(total)
             return kind, _Part(offset + at, size), deltas
         made = max(_stated(head[at:]))
         total += made
-        _require(max(size, made), total, most)
+        _require(max(size, made), total, maximum)
         deltas.append(_Part(offset + at, size))
         offset = base
     raise TooLarge
 
 
-def _require(size: int, total: int, most: int) -> None:
-    if size > most or total > max(most * _MOST_WORK, _MOST_CHAIN * _LINK_BYTES):
+def _require(size: int, total: int, maximum: int) -> None:
+    if size > maximum or total > max(maximum * _MAX_WORK, _MAX_CHAIN * _LINK_BYTES):
         raise TooLarge
 
 
@@ -171,7 +171,7 @@ def _stated(packed: bytes) -> tuple[int, int]:
     raise Damaged
 
 
-def _made(file: BinaryIO, base: _Part, deltas: list[_Part]) -> bytes:
+def _apply_deltas(file: BinaryIO, base: _Part, deltas: list[_Part]) -> bytes:
     data = _unpacked(file, base)
     for delta in reversed(deltas):
         data = b"".join(apply_delta(data, _unpacked(file, delta)))
@@ -196,7 +196,7 @@ def _unpacked(file: BinaryIO, part: _Part) -> bytes:
     return bytes(found)
 
 
-def _loose(path: Path, name: str, most: int, spend: Callable[[int], None]) -> tuple[int, bytes]:
+def _loose(path: Path, name: str, maximum: int, spend: Callable[[int], None]) -> tuple[int, bytes]:
     try:
         file = path.open("rb")
     except OSError as error:
@@ -208,6 +208,6 @@ def _loose(path: Path, name: str, most: int, spend: Callable[[int], None]) -> tu
         if not end or kind not in _KINDS or not number.isdigit():
             raise Damaged(name)
         size = int(number)
-        _require(size, size, most)
+        _require(size, size, maximum)
         spend(size + _LINK_BYTES)
         return _KINDS[kind], _unpacked(file, _Part(0, len(words) + 1 + size))[len(words) + 1 :]

@@ -35,15 +35,15 @@ _REFUSED = (
     "InvalidCredentials",
 )
 _REFUSED_FOR = timedelta(seconds=60)
-_MOST_READERS = 50
+_MAX_READERS = 50
 _ANSWERED = ("refs", "head", "checked_at", "failures", "error", "due_at")
 _STORED = (*_ANSWERED, "readers", "moved", "moved_at")
 ALL = "*"
 """Represents all refs in the list of moved ones."""
-_MOST_MOVED = 1000
+_MAX_MOVED = 1000
 _MEMORY_SECONDS = 300.0
 _NAME_SECONDS = 1.0
-_MOST_NAMES = 20_000
+_MAX_NAMES = 20_000
 _recent: dict[tuple[str, str], float] = {}
 _names: dict[tuple[str, str], tuple[float, str, str]] = {}
 
@@ -91,7 +91,7 @@ def current_refs(
     a server that failed is not polled before its retry time.
     Raises: RetryLater with the server's error.
     """
-    who, key = _asked_as(url, project)
+    who, key = _reader_and_key(url, project)
     remote = _row(key)
     now = timezone.now()
     oldest = (since or now) if force else _oldest(now, since)
@@ -100,7 +100,7 @@ def current_refs(
         return remote
     if not force:
         _raise_refused(remote, who, now)
-        if remote.error and now < remote.due_at and not _is_of_others(remote, who):
+        if remote.error and now < remote.due_at and not _is_error_of_other_reader(remote, who):
             raise RetryLater("RepositoryUnreachable", remote.error, remote.due_at - now)
     return poll(remote, url, project)
 
@@ -167,9 +167,9 @@ def _store(remote: GitRemote, found: git.Refs, who: str, asked_at: datetime) -> 
     if moved or known.error:
         names = {*(known.moved or ()), *moved}
         # Beyond a limit all refs count as moved, so that the row stays small.
-        remote.moved = sorted(names) if len(names) <= _MOST_MOVED else [ALL]
+        remote.moved = sorted(names) if len(names) <= _MAX_MOVED else [ALL]
         remote.moved_at = timezone.now()
-        wake(TaskName.PROJECTS_HAND_ON, remote.pk, priority=1)
+        wake(TaskName.PROJECTS_REFS_MOVED, remote.pk, priority=1)
     else:
         remote.moved, remote.moved_at = known.moved, known.moved_at
     remote.failures, remote.error = 0, ""
@@ -193,7 +193,7 @@ def polling_project(remote: GitRemote, url: str, projects: Sequence[str]) -> str
     now = timezone.now()
     if len(projects) == 1:
         return projects[0]
-    names = {p: _asked_as(url, p)[0] for p in projects}
+    names = {p: _reader_and_key(url, p)[0] for p in projects}
     known = (p for p in projects if _is_proved(remote, names[p], now))
     fresh = (p for p in projects if not (remote.readers.get(names[p]) or {}).get("error"))
     return next(known, None) or next(fresh, projects[0])
@@ -220,7 +220,7 @@ def _failed(remote: GitRemote, who: str, error: Exception, now: datetime) -> Non
     remote.save(update_fields=columns)
 
 
-def _is_of_others(remote: GitRemote, who: str) -> bool:
+def _is_error_of_other_reader(remote: GitRemote, who: str) -> bool:
     """Return whether the error is that the server rejected other credentials."""
     return any(w != who and e.get("error") == remote.error for w, e in remote.readers.items())
 
@@ -233,7 +233,7 @@ def retry_with_changed_credentials(urls: QuerySet[GitRemote]) -> None:
         GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now(), error="", readers=kept)
 
 
-def _asked_as(url: str, project: str) -> tuple[str, str]:
+def _reader_and_key(url: str, project: str) -> tuple[str, str]:
     """Return the opaque name of a project's credentials, and the key of their row.
 
     They are cached briefly, since a commit triggers hundreds of lookups. A stale name is harmless:
@@ -244,7 +244,7 @@ def _asked_as(url: str, project: str) -> tuple[str, str]:
     if until < now:
         credentials = configured_for(url, project)
         name, key = reader_name(credentials), _key(url, credentials)
-        if len(_names) >= _MOST_NAMES:
+        if len(_names) >= _MAX_NAMES:
             _names.clear()
         _names[place] = (now + _NAME_SECONDS, name, key)
     return name, key
@@ -252,7 +252,7 @@ def _asked_as(url: str, project: str) -> tuple[str, str]:
 
 def key_of(url: str, project: str) -> str:
     """Return the key of the row with a server's refs for a project."""
-    return _asked_as(url, project)[1]
+    return _reader_and_key(url, project)[1]
 
 
 def _key(url: str, credentials: Mapping[str, Any]) -> str:
@@ -274,4 +274,4 @@ def _raise_refused(remote: GitRemote, who: str, now: datetime) -> None:
 
 def _newest(readers: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     ordered = sorted(readers.items(), key=lambda entry: entry[1].get("at") or entry[1]["until"])
-    return dict(ordered[-_MOST_READERS:])
+    return dict(ordered[-_MAX_READERS:])

@@ -10,27 +10,27 @@ from dulwich.objects import Tree
 
 from hub.base.redaction import redact_text
 from hub.engine.errors import ManifestError
-from projects.sources.files import MAX_FOLDERS, MOST_WALKED
+from projects.sources.files import MAX_FOLDERS, MAX_WALKED_FILES
 from projects.sources.local_repositories import ReadBudget, read_commit, read_object
 
 Entries = Mapping[str, tuple[int, str]]
 _LFS = b"version https://git-lfs.github.com/spec/"
 _READ = (".yaml", ".yml", ".json", ".jsonnet", ".libsonnet", ".tpl")
-_MOST_NAME = 4096
-_MOST_PATH = 4096
-_KEPT_BYTES = 128 * 1024**2
-_KEPT_CHARACTERS = 16 * 1024**2
+_MAX_NAME = 4096
+_MAX_PATH = 4096
+_CACHE_BYTES = 128 * 1024**2
+_MAX_NAME_CHARACTERS = 16 * 1024**2
 _ENTRY_BYTES = 320
 """The memory use of an entry without its name."""
 _PARSED = 20
 """The cost of parsing a byte of a tree, relative to unpacking it."""
 
 
-class _Kept:
+class _TreeCache:
     """A cache of recently read trees."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most, self._held = most_bytes, 0
+    def __init__(self, max_bytes: int) -> None:
+        self._maximum, self._size = max_bytes, 0
         self._trees: OrderedDict[tuple[str, str], tuple[int, Entries]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -44,21 +44,21 @@ class _Kept:
 
     def put(self, key: tuple[str, str], entries: Entries) -> None:
         size = sum(_ENTRY_BYTES + 4 * len(name) for name in entries) + _ENTRY_BYTES
-        if size > self._most:
+        if size > self._maximum:
             return
         with self._lock:
             before = self._trees.pop(key, None)
             self._trees[key] = (size, entries)
-            self._held += size - (before[0] if before else 0)
-            while self._held > self._most:
-                self._held -= self._trees.popitem(last=False)[1][0]
+            self._size += size - (before[0] if before else 0)
+            while self._size > self._maximum:
+                self._size -= self._trees.popitem(last=False)[1][0]
 
     @property
     def held_bytes(self) -> int:
-        return self._held
+        return self._size
 
 
-kept = _Kept(_KEPT_BYTES)
+kept = _TreeCache(_CACHE_BYTES)
 
 
 class GitFiles:
@@ -78,9 +78,9 @@ class GitFiles:
         """
         if not path:
             return stat.S_IFDIR, self._root
-        if len(path) > _MOST_PATH or path.count("/") > 2 * MAX_FOLDERS:
+        if len(path) > _MAX_PATH or path.count("/") > 2 * MAX_FOLDERS:
             raise ManifestError(
-                f"{path[:100]}…: longer than {_MOST_PATH} characters or {2 * MAX_FOLDERS} folders"
+                f"{path[:100]}…: longer than {_MAX_PATH} characters or {2 * MAX_FOLDERS} folders"
             )
         folder, _, name = path.rpartition("/")
         tree = self._tree(folder)
@@ -122,7 +122,7 @@ class GitFiles:
 
     def _remember(self, folder: str, tree: str) -> None:
         self._characters += len(folder)
-        if self._characters > _KEPT_CHARACTERS:
+        if self._characters > _MAX_NAME_CHARACTERS:
             self._folders, self._characters = {}, len(folder)
         self._folders[folder] = tree
 
@@ -157,12 +157,12 @@ def entries_of(data: bytes, what: str) -> dict[str, tuple[int, str]]:
     at = count = 0
     while at < len(data):
         count += 1
-        if count > MOST_WALKED:
-            raise ManifestError(f"{what} has more than {MOST_WALKED:,} entries, the limit")
+        if count > MAX_WALKED_FILES:
+            raise ManifestError(f"{what} has more than {MAX_WALKED_FILES:,} entries, the limit")
         space = data.find(b" ", at, at + 8)
-        end = data.find(b"\0", space, space + _MOST_NAME + 2) if space > at else -1
+        end = data.find(b"\0", space, space + _MAX_NAME + 2) if space > at else -1
         if end < 0 or end + 21 > len(data) or data[at:space].strip(b"01234567"):
-            raise ManifestError(f"{what} is damaged, or has a name of more than {_MOST_NAME} bytes")
+            raise ManifestError(f"{what} is damaged, or has a name of more than {_MAX_NAME} bytes")
         name = data[space + 1 : end].decode(errors="replace")
         if name in ("", ".", "..") or "/" in name:
             # Git never creates such a tree; a server that sends one attempts path traversal.

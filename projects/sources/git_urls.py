@@ -15,7 +15,7 @@ from hub.base.redaction import redact_text, redact_url
 from hub.engine.errors import Invalid
 
 PORTS = {"https": 443, "http": 80, "ssh": 22}
-_MOST = 2048
+_MAX_LENGTH = 2048
 _USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+-]*\Z")
 # Git and ssh disagree on names with a colon, a slash or a second @ before the path.
 _SCP = re.compile(
@@ -46,7 +46,7 @@ def parse(url: str, field: str = "repoURL") -> GitURL:
 
     Raises: Invalid naming the field, for other schemes, options and ambiguous URLs.
     """
-    if not url or url.startswith("-") or _is_odd(url) or "::" in url.partition("/")[0]:
+    if not url or url.startswith("-") or _is_malformed(url) or "::" in url.partition("/")[0]:
         raise Invalid(f"{field}: {redact_text(url)!r} is not a repository URL")
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -65,8 +65,8 @@ def parse(url: str, field: str = "repoURL") -> GitURL:
     return _at(scheme, place, user if scheme == "ssh" else "", slash + path, (url, field))
 
 
-def _is_odd(url: str) -> bool:
-    return len(url) > _MOST or any(
+def _is_malformed(url: str) -> bool:
+    return len(url) > _MAX_LENGTH or any(
         c.isspace() or ord(c) < 32 or ord(c) == 127 or c == "\\" for c in url
     )
 

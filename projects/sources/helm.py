@@ -18,7 +18,7 @@ from projects.sources import chart_files, integer_parameters
 from projects.sources.confinement import working_folder
 from projects.sources.constraints import parse_version, satisfies
 from projects.sources.environment import substitute
-from projects.sources.files import MOST_WALKED, Budget, Recorder, clean
+from projects.sources.files import MAX_WALKED_FILES, Budget, Recorder, clean
 from projects.sources.process import WorkerError, renderer
 from projects.sources.remote_inputs import RemoteInputs
 from projects.sources.safe_write import write_beneath
@@ -190,7 +190,7 @@ def _value_files(
         substitute_ref(str(name), environment, files) for name in block.get("valueFiles") or []
     ]
     found: list[tuple[str, str, str]] = []
-    walked = Budget("the globs of helm.valueFiles", 0, MOST_WALKED)
+    walked = Budget("the globs of helm.valueFiles", 0, MAX_WALKED_FILES)
     explicit = {
         locate(files, path, name)[:2] for name in listed if not _is_glob(name) and not _is_url(name)
     }

@@ -35,8 +35,8 @@ from projects.sources.remote_urls import GitFolder, is_page, parse
 
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 ROOT = "repository"
-_MOST_BASES = 200
-_MOST_PLUGINS = 1_000
+_MAX_BASES = 200
+_MAX_PLUGINS = 1_000
 _LISTS = ("resources", "bases", "components")
 _FILES = ("crds", "configurations")
 _ITEMS = ("patches", "patchesJson6902", "replacements")
@@ -124,8 +124,8 @@ class Assembly:
     def _place(self, origin: str, folder: str) -> Place:
         key = (origin, folder)
         if key not in self._places:
-            if len(self._places) >= _MOST_BASES:
-                raise ManifestError(f"more than {_MOST_BASES} bases; is there a cycle?")
+            if len(self._places) >= _MAX_BASES:
+                raise ManifestError(f"more than {_MAX_BASES} bases; is there a cycle?")
             root = self._roots.setdefault(origin, f"remote-{len(self._roots)}")
             self._places[key] = Place(origin, folder, f"{root}/{folder}" if folder else root)
             self._todo.append(self._places[key])
@@ -294,8 +294,8 @@ class Assembly:
         self, place: Place, at: Place, entry: str, field: str, depth: int = 0
     ) -> list[dict[str, Any]]:
         self._plugins += 1
-        if self._plugins > _MOST_PLUGINS:
-            raise ManifestError(f"{place.shown}: {field}: more than {_MOST_PLUGINS:,} plugins")
+        if self._plugins > _MAX_PLUGINS:
+            raise ManifestError(f"{place.shown}: {field}: more than {_MAX_PLUGINS:,} plugins")
         if depth > 10:
             raise ManifestError(
                 f"{place.shown}: {field}: folders are nested more than 10 levels deep"

@@ -18,11 +18,11 @@ from hub.engine.project_restrictions import normal_url
 from projects.sources import git_objects
 
 _SHA = re.compile(r"[0-9a-f]{40}\Z")
-_MOST_COMMIT_BYTES = 1024**2
+_MAX_COMMIT_BYTES = 1024**2
 """The size limit of a commit or tag, which has a message, a signature and parents."""
-_MOST_TAGS = 10
+_MAX_TAGS = 10
 """The limit of nested tags."""
-_MOST_WORK = 64
+_MAX_WORK = 64
 """All reads together may unpack this many times the size limit of a file."""
 
 
@@ -83,30 +83,30 @@ class ReadBudget:
         Raises: ManifestError if the limit is exceeded.
         """
         self._used += size
-        most = _MOST_WORK * settings.MAX_FILE_BYTES
-        if self._used > most:
+        maximum = _MAX_WORK * settings.MAX_FILE_BYTES
+        if self._used > maximum:
             raise ManifestError(
                 f"{redact_text(self._url)}: reading these files unpacks more than "
-                f"{shown_size(most)}, "
-                f"{_MOST_WORK} times HUB_MAX_FILE_BYTES"
+                f"{shown_size(maximum)}, "
+                f"{_MAX_WORK} times HUB_MAX_FILE_BYTES"
             )
 
 
-def read_object(url: str, name: str, work: ReadBudget, path: str = "", most: int = 0) -> ShaFile:
+def read_object(url: str, name: str, work: ReadBudget, path: str = "", maximum: int = 0) -> ShaFile:
     """Return an object of the local repository; all reads use this function.
 
-    Units: `most` in bytes, by default the size limit of a file.
+    Units: `maximum` in bytes, by default the size limit of a file.
     Raises: ManifestError if it is too large or damaged, KeyError if it does not exist.
     """
     if not is_commit(name):
         raise KeyError(name)
-    limit, shown = most or settings.MAX_FILE_BYTES, path or name
+    limit, shown = maximum or settings.MAX_FILE_BYTES, path or name
     try:
         return _read(url, name, limit, work)
     except git_objects.TooLarge as error:
         raise ManifestError(
             f"{shown} is larger than {shown_size(limit)}, the limit"
-            f"{'' if most else ' (HUB_MAX_FILE_BYTES)'}, or based on an object that is"
+            f"{'' if maximum else ' (HUB_MAX_FILE_BYTES)'}, or based on an object that is"
         ) from error
     except git_objects.Damaged as error:
         raise Unreadable(f"{redact_text(url)}: {shown} is damaged, or not a Git object") from error
@@ -127,9 +127,9 @@ def read_commit(url: str, commit: str, work: ReadBudget) -> Commit:
     Raises: Stalled if it is not a commit or unreadable, KeyError if it does not exist.
     """
     name = commit
-    for _ in range(_MOST_TAGS):
+    for _ in range(_MAX_TAGS):
         try:
-            found = read_object(url, name, work, most=_MOST_COMMIT_BYTES)
+            found = read_object(url, name, work, maximum=_MAX_COMMIT_BYTES)
         except Unreadable as error:
             raise Stalled(
                 "CommitUnreadable",

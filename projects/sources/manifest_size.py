@@ -28,7 +28,7 @@ class ManifestBudget:
 
     def __init__(self) -> None:
         """Start with the full limit."""
-        self._left = self._most = int(settings.MAX_MANIFEST_BYTES) * 4
+        self._left = self._maximum = int(settings.MAX_MANIFEST_BYTES) * 4
 
     def spend(self, size: int) -> None:
         """Count the manifests of a source.
@@ -40,5 +40,5 @@ class ManifestBudget:
             raise Stalled(
                 "InvalidManifest",
                 "the rendered manifests of all sources are larger than "
-                f"{self._most // 1024**2} MiB together: split them into several applications",
+                f"{self._maximum // 1024**2} MiB together: split them into several applications",
             )

@@ -67,7 +67,7 @@ render_queue = RenderQueue(_limits)
 """The queue of all renders in this process, for every tool."""
 
 
-def most_output() -> int:
+def max_output() -> int:
     """Return the output limit of a renderer in bytes: the limit of manifests."""
     return int(settings.MAX_MANIFEST_BYTES) * 4
 
@@ -99,7 +99,7 @@ def run(
             folder,
             memory=settings.RENDER_MEMORY_BYTES,
             seconds=timeout,
-            output=most_output(),
+            output=max_output(),
             helpers=helpers,
         )
         return _finish(
@@ -151,7 +151,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _read(file: IO[bytes], name: str) -> bytes:
-    limit = most_output()
+    limit = max_output()
     file.seek(0)
     data = file.read(limit + 1)
     if len(data) > limit:
@@ -179,7 +179,7 @@ def run_own(argv: Sequence[str], *, environment: Mapping[str, str], timeout: flo
     except OSError as error:
         raise Stalled("ToolMissing", f"{name} is not installed on the hub") from error
     try:
-        output, errors = _said(process, name, time.monotonic() + timeout)
+        output, errors = _read_both(process, name, time.monotonic() + timeout)
         return Finished(process.wait(), output, redact_text(errors.decode(errors="replace")))
     finally:
         _kill(process)
@@ -188,7 +188,9 @@ def run_own(argv: Sequence[str], *, environment: Mapping[str, str], timeout: flo
                 stream.close()
 
 
-def _said(process: "subprocess.Popen[bytes]", name: str, deadline: float) -> tuple[bytes, bytes]:
+def _read_both(
+    process: "subprocess.Popen[bytes]", name: str, deadline: float
+) -> tuple[bytes, bytes]:
     """Read the output and errors of a program until it closes them, with limits."""
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
     said = {stream.fileno(): bytearray() for stream in streams}
@@ -408,12 +410,12 @@ class Pool:
                 return worker.call(
                     request,
                     timeout=timeout,
-                    limit=limit or most_output(),
+                    limit=limit or max_output(),
                     folder=folder,
                     answer=answer,
                 )
             finally:
-                self._keep(worker)
+                self._keep_idle(worker)
 
     @property
     def running(self) -> int:
@@ -435,7 +437,7 @@ class Pool:
         worker.owner = owner
         return worker
 
-    def _keep(self, worker: Worker) -> None:
+    def _keep_idle(self, worker: Worker) -> None:
         with self._lock:
             self._idle.append((worker, clock()))
             more = len(self._idle) - self._queue.places

@@ -28,10 +28,10 @@ GIT = "#git"
 PAGE = "#page"
 CHARTS = "#charts"
 FAILURES = (EngineError, Invalid, RetryLater, Stalled)
-_MOST_REPOSITORIES = 30
-_MOST_PAGES = 100
-_KEPT_PAGES = 200
-_KEPT_BYTES = 64 * 1024**2
+_MAX_REPOSITORIES = 30
+_MAX_PAGES = 100
+_MAX_CACHED_PAGES = 200
+_MAX_CACHED_BYTES = 64 * 1024**2
 _pages: OrderedDict[tuple[Any, ...], tuple[datetime, bytes]] = OrderedDict()
 _pages_lock = threading.Lock()
 
@@ -59,7 +59,7 @@ def git_files(
         return files
 
     def opened(folder: str, place: str, inner: str) -> Files:
-        if depth >= submodules.MOST_NESTED:
+        if depth >= submodules.MAX_NESTED:
             raise ManifestError(f"submodule {folder}: nested more than {depth} levels deep")
         require_permitted(spec, project, place, f"submodule {folder}: repository")
         counted.count(folder)
@@ -158,8 +158,8 @@ class RemoteInputs:
         Raises: Stalled, RetryLater, ManifestError or Invalid if they cannot be fetched.
         """
         if origin not in self._trees:
-            if len(self._trees) - self._no_repositories >= _MOST_REPOSITORIES:
-                raise ManifestError(f"more than {_MOST_REPOSITORIES} remote repositories")
+            if len(self._trees) - self._no_repositories >= _MAX_REPOSITORIES:
+                raise ManifestError(f"more than {_MAX_REPOSITORIES} remote repositories")
             self._trees[origin] = self._opened(origin)
         return self._trees[origin]
 
@@ -219,14 +219,14 @@ class RemoteInputs:
     def _page(self, url: str) -> bytes:
         if url not in self._fetched:
             self.used = True
-            if len(self._fetched) >= _MOST_PAGES:
-                raise ManifestError(f"more than {_MOST_PAGES} remote files")
+            if len(self._fetched) >= _MAX_PAGES:
+                raise ManifestError(f"more than {_MAX_PAGES} remote files")
             require_permitted(self._spec, self._project, url, "the file")
-            self._fetched[url] = _kept(url, credentials_for(url, self._project), self._since)
+            self._fetched[url] = _cached(url, credentials_for(url, self._project), self._since)
         return self._fetched[url]
 
 
-def _kept(url: str, credentials: Mapping[str, Any], since: datetime | None) -> bytes:
+def _cached(url: str, credentials: Mapping[str, Any], since: datetime | None) -> bytes:
     # Cached per credentials: another project's response must not be reused.
     place = (url, charts.credentials_key(credentials))
     oldest = since or timezone.now() - settings.POLL_INTERVAL
@@ -239,7 +239,10 @@ def _kept(url: str, credentials: Mapping[str, Any], since: datetime | None) -> b
     with _pages_lock:
         _pages[place] = (now, data)
         _pages.move_to_end(place)
-        while len(_pages) > _KEPT_PAGES or sum(len(d) for _, d in _pages.values()) > _KEPT_BYTES:
+        while (
+            len(_pages) > _MAX_CACHED_PAGES
+            or sum(len(d) for _, d in _pages.values()) > _MAX_CACHED_BYTES
+        ):
             _pages.popitem(last=False)
     return data
 

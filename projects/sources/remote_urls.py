@@ -19,7 +19,7 @@ _FORCED = re.compile(r"git::", re.IGNORECASE)
 _GITHUB = re.compile(r"(?:www\.)?github\.com[/:]", re.IGNORECASE)
 _TEXTS = (".yaml", ".yml", ".json")
 _SUBMODULES_OFF = ("0", "f", "false")
-_MOST = 2048
+_MAX_LENGTH = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def parse(text: str) -> Remote | None:
         return None
     if scheme is not None and scheme.group(1).lower() not in ("http", "https", "ssh"):
         raise _refused(text, f"{scheme.group(1).lower()}: is not supported; use https:// or ssh://")
-    if len(text) > _MOST or re.search(r"[\s\\\x00-\x1f\x7f*]", text):
+    if len(text) > _MAX_LENGTH or re.search(r"[\s\\\x00-\x1f\x7f*]", text):
         raise _refused(text, "is not a URL")
     if scheme is None or scheme.group(1).lower() == "ssh" or rest != text:
         return Remote(folder=_folder(rest, text))
@@ -84,7 +84,7 @@ def page_url(url: str) -> str:
 
     Raises: ManifestError if it has credentials, or is ambiguous.
     """
-    if not is_page(url) or len(url) > _MOST or re.search(r"[\s\\\x00-\x1f\x7f*]", url):
+    if not is_page(url) or len(url) > _MAX_LENGTH or re.search(r"[\s\\\x00-\x1f\x7f*]", url):
         raise _refused(url, "is not the URL of a file; use https://")
     parts = _split(url, url)
     if "@" in parts[1]:

@@ -24,7 +24,7 @@ BUSY, SPENT = "RenderersBusy", "RenderTimeUsed"
 REFUSALS = (BUSY, SPENT)
 """Reasons that are unrelated to the source."""
 _SLOW_SECONDS = 2.0
-_LOOK_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 _BY = "@"
 """Separates project and user; project names do not contain it."""
 
@@ -52,7 +52,7 @@ class Limits:
     wait: float = 30.0
 
     @property
-    def most(self) -> int:
+    def maximum(self) -> int:
         """The maximum number of places for one project."""
         return max(1, self.places - 1)
 
@@ -146,7 +146,7 @@ class RenderQueue:
             try:
                 while turn.began is None:
                     self._require_patience(owner, mine, limits, until)
-                    self._changed.wait(_LOOK_SECONDS)
+                    self._changed.wait(_POLL_SECONDS)
             except RetryLater:
                 mine.turns.remove(turn)
                 self._forget(owner)
@@ -169,7 +169,7 @@ class RenderQueue:
             ready = (
                 name
                 for name, waiting in self._owners.items()
-                if waiting.turns and self._held(name) < limits.most
+                if waiting.turns and self._slots_of(name) < limits.maximum
             )
             name = next(ready, None)
             if name is None:
@@ -182,7 +182,7 @@ class RenderQueue:
             self._observe(name, turn.began - turn.asked)
         self._changed.notify_all()
 
-    def _held(self, owner: str) -> int:
+    def _slots_of(self, owner: str) -> int:
         """Return the number of places of an owner; a user's places in all projects add up."""
         _, _, person = owner.partition(_BY)
         if not person:
@@ -210,12 +210,13 @@ class RenderQueue:
 
     def _require_patience(self, owner: str, mine: _Owner, limits: Limits, until: float) -> None:
         now = self._clock()
-        if len(mine.since) >= limits.most and now - max(mine.since) > _SLOW_SECONDS:
+        if len(mine.since) >= limits.maximum and now - max(mine.since) > _SLOW_SECONDS:
             self._refuse(
                 BUSY,
                 10,
                 f"slow renders of {_named(owner)} hold all the renderers that one project may have "
-                f"({limits.most} of {limits.places}); it continues when one of them has finished",
+                f"({limits.maximum} of {limits.places}); "
+                "it continues when one of them has finished",
             )
         if now >= until:
             self._refuse(

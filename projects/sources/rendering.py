@@ -36,7 +36,7 @@ _LIBRARY_VERSIONS = {
 }
 _POLICY_VERSION = 5
 """Part of all cache keys: increment it when the hub renders the same inputs differently."""
-_MOST_CANDIDATES = 8
+_MAX_CANDIDATES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _rendered(tool: Tool, job: RenderJob) -> Rendering:
 
 def _cached(key: str, job: RenderJob, origins: Mapping[str, Files]) -> Rendering | None:
     capabilities = job.context.capabilities
-    for row in RenderedManifests.objects.filter(source_key=key).order_by("-id")[:_MOST_CANDIDATES]:
+    for row in RenderedManifests.objects.filter(source_key=key).order_by("-id")[:_MAX_CANDIDATES]:
         # An unreachable input cannot confirm the entry; a render reports it, if it needs it.
         with contextlib.suppress(*FAILURES):
             if same_inputs(row.inputs, origins, capabilities, job.remote.tree):

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-_MOST_LEVELS = 30
-_MOST_INDEX = 65_536
+_MAX_LEVELS = 30
+_MAX_INDEX = 65_536
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _WORDS = {"true": True, "false": False, "null": None}
 
@@ -50,7 +50,7 @@ def typed(text: str) -> Any:
         return _WORDS[folded]
     if text == "0":
         return Int64(0)
-    if text.startswith("0") or not _WHOLE.fullmatch(text) or len(text) > _MOST_LEVELS:
+    if text.startswith("0") or not _WHOLE.fullmatch(text) or len(text) > _MAX_LEVELS:
         return text
     number = int(text)
     return Int64(number) if -(2**63) <= number < 2**63 else text
@@ -112,8 +112,8 @@ class _Line:
         self._item(found, index, level)
 
     def _in_map(self, data: dict[str, Any], name: str, level: int) -> None:
-        if level > _MOST_LEVELS:
-            raise SetError(f"the name has more than {_MOST_LEVELS} levels")
+        if level > _MAX_LEVELS:
+            raise SetError(f"the name has more than {_MAX_LEVELS} levels")
         inner = data.get(name, {})
         if not isinstance(inner, dict):
             raise SetError(f'"{name}" is not a map')
@@ -129,9 +129,9 @@ class _Line:
         text, last = self._until("]")
         if not last or not _WHOLE.fullmatch(text):
             raise SetError(f"error parsing index: {text[:40]!r} is not a whole number")
-        index = int(text[:_MOST_LEVELS])
-        if not 0 <= index <= _MOST_INDEX:
-            raise SetError(f"index {text[:40]} must be from 0 to {_MOST_INDEX}")
+        index = int(text[:_MAX_LEVELS])
+        if not 0 <= index <= _MAX_INDEX:
+            raise SetError(f"index {text[:40]} must be from 0 to {_MAX_INDEX}")
         return index
 
     def _item(self, found: list[Any], index: int, level: int) -> None:

@@ -16,8 +16,8 @@ from projects.sources.commit_history import TooMany, commits
 from projects.sources.credentials import credentials_for
 
 SETTING = "gpg_keys"
-MOST_COMMITS = 20_000
-_MOST_PROBLEMS = 10
+MAX_COMMITS = 20_000
+_MAX_PROBLEMS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +81,28 @@ def check_sources(
         if demand is not None and git.is_commit(revision) and not source.get("chart"):
             problems += _problems(url, revision, project, demand)
     if problems:
-        raise Stalled("SourceIntegrity", "; ".join(problems[:_MOST_PROBLEMS]))
+        raise Stalled("SourceIntegrity", "; ".join(problems[:_MAX_PROBLEMS]))
 
 
 def _problems(url: str, revision: str, project: str, demand: SignatureRequirement) -> list[str]:
-    keys, problems, most = known_keys(), list[str](), 1
+    keys, problems, maximum = known_keys(), list[str](), 1
     credentials = credentials_for(url, project)
     if demand.mode == "strict":
         git.ensure_history(url, revision, credentials)
-        most = MOST_COMMITS
-    found = commits(git.repository_key(url, credentials), revision, most)
+        maximum = MAX_COMMITS
+    found = commits(git.repository_key(url, credentials), revision, maximum)
     try:
-        for commit in found if most > 1 else itertools.islice(found, 1):
+        for commit in found if maximum > 1 else itertools.islice(found, 1):
             reason = _problem(commit, demand, keys)
             if reason:
                 problems.append(
                     f"Failed verifying revision {commit.id.decode()} "
                     f"by '{_author(commit)}': {reason}"
                 )
-            if len(problems) == _MOST_PROBLEMS:
+            if len(problems) == _MAX_PROBLEMS:
                 break
     except TooMany:
-        return [f"{url} has more than {MOST_COMMITS} commits, the limit of mode strict: use head"]
+        return [f"{url} has more than {MAX_COMMITS} commits, the limit of mode strict: use head"]
     return problems
 
 

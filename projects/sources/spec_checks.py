@@ -9,7 +9,7 @@ from projects.sources.files import clean
 from projects.sources.source_types import source_type
 from projects.sources.tools import configured_tools, several_tools_message
 
-MOST_SOURCES = 100
+MAX_SOURCES = 100
 _REF = re.compile(r"^[a-zA-Z0-9_-]+\Z")
 _REQUIRED = "spec.source.repoURL and either spec.source.path or spec.source.chart are required"
 _REQUIRED_OF_SEVERAL = (
@@ -21,8 +21,8 @@ def check_sources(sources: Sequence[Mapping[str, Any]], *, multi: bool) -> list[
     """Return a message for each problem of the sources of a spec."""
     if not sources:
         return [_REQUIRED]
-    if len(sources) > MOST_SOURCES:
-        return [f"spec.sources has {len(sources)} entries: at most {MOST_SOURCES} are allowed"]
+    if len(sources) > MAX_SOURCES:
+        return [f"spec.sources has {len(sources)} entries: at most {MAX_SOURCES} are allowed"]
     found: list[str] = []
     refs: set[str] = set()
     for number, source in enumerate(sources):

@@ -15,9 +15,9 @@ from projects.sources.files import Files
 from projects.sources.git_urls import check_git_url
 
 LIST = ".gitmodules"
-MOST_NESTED = 5
+MAX_NESTED = 5
 _LINK = 0o160000
-_MOST_BYTES = 1024**2
+_MAX_BYTES = 1024**2
 
 
 class SubmoduleCount:
@@ -108,8 +108,8 @@ def with_submodules(files: Files, url: str, opened: Callable[[str, str, str], Fi
 
 
 def _listed(data: bytes) -> dict[str, str]:
-    if len(data) > _MOST_BYTES:
-        raise ManifestError(f"{LIST} is larger than {_MOST_BYTES // 1024**2} MiB, the limit")
+    if len(data) > _MAX_BYTES:
+        raise ManifestError(f"{LIST} is larger than {_MAX_BYTES // 1024**2} MiB, the limit")
     try:
         # Without includes: `[include]` would read local files.
         read = ConfigFile.from_file(io.BytesIO(data), expand_includes=False)

@@ -12,19 +12,19 @@ Value = TypeVar("Value")
 class TTLCache(Generic[Value]):
     """A thread-safe cache of the newest values.
 
-    Units: `most_bytes` for all values, as measured by the callers; `seconds` for each value.
+    Units: `max_bytes` for all values, as measured by the callers; `seconds` for each value.
     """
 
-    def __init__(self, most_bytes: int, seconds: float) -> None:
-        self._most, self._seconds = most_bytes, seconds
+    def __init__(self, max_bytes: int, seconds: float) -> None:
+        self._maximum, self._seconds = max_bytes, seconds
         self._lock = threading.Lock()
-        self._found: OrderedDict[Hashable, tuple[float, int, Value]] = OrderedDict()
-        self._held = 0
+        self._entries: OrderedDict[Hashable, tuple[float, int, Value]] = OrderedDict()
+        self._size = 0
 
     def get(self, key: Hashable) -> Value | None:
         """Return a value, None if it is missing or expired."""
         with self._lock:
-            found = self._found.get(key)
+            found = self._entries.get(key)
             if found is None or found[0] <= time.monotonic():
                 return None
             return found[2]
@@ -34,22 +34,22 @@ class TTLCache(Generic[Value]):
         now = time.monotonic()
         with self._lock:
             self._drop(key)
-            if size > self._most:
+            if size > self._maximum:
                 return
-            self._found[key] = (now + self._seconds, size, value)
-            self._held += size
+            self._entries[key] = (now + self._seconds, size, value)
+            self._size += size
             # All values have the same lifetime, so the first ones expire first.
-            for first, (until, _, _) in list(self._found.items()):
-                if self._held <= self._most and until > now:
+            for first, (until, _, _) in list(self._entries.items()):
+                if self._size <= self._maximum and until > now:
                     break
                 self._drop(first)
 
     def clear(self) -> None:
         """Remove all values."""
         with self._lock:
-            self._found.clear()
-            self._held = 0
+            self._entries.clear()
+            self._size = 0
 
     def _drop(self, key: Hashable) -> None:
-        _, size, _ = self._found.pop(key, (0.0, 0, None))
-        self._held -= size
+        _, size, _ = self._entries.pop(key, (0.0, 0, None))
+        self._size -= size

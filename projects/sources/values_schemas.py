@@ -20,9 +20,9 @@ _DRAFT = re.compile(
     r"https?://json-schema\.org/(?:schema|draft-0[467]/schema|draft/20(?:19-09|20-12)/schema)#?"
 )
 _PLACE = "definitions"
-_MOST = 30
-_MOST_BYTES = 4 * 1024**2
-_MOST_VALUES = 500_000
+_MAX_SCHEMAS = 30
+_MAX_BYTES = 4 * 1024**2
+_MAX_VALUES = 500_000
 """The limit of values in all schemas of a chart: each costs time here and in validation."""
 
 
@@ -31,7 +31,7 @@ class SchemaBudget:
 
     def __init__(self) -> None:
         """Start with the full limit."""
-        self._left = _MOST_VALUES
+        self._left = _MAX_VALUES
 
     def spend(self, data: bytes, path: str) -> None:
         """Count the values of a schema, estimated by the characters that precede one.
@@ -41,7 +41,7 @@ class SchemaBudget:
         self._left -= data.count(b",") + data.count(b"[") + data.count(b"{")
         if self._left < 0:
             raise ManifestError(
-                f"{path}: the schemas of the chart have more than {_MOST_VALUES:,} values"
+                f"{path}: the schemas of the chart have more than {_MAX_VALUES:,} values"
             )
 
 
@@ -65,8 +65,8 @@ def inline_references(
 
 
 def _parsed(data: bytes, path: str, room: SchemaBudget) -> Any:
-    if len(data) > _MOST_BYTES:
-        raise ManifestError(f"{path}: a schema is larger than {_MOST_BYTES // 1024**2} MiB")
+    if len(data) > _MAX_BYTES:
+        raise ManifestError(f"{path}: a schema is larger than {_MAX_BYTES // 1024**2} MiB")
     room.spend(data, path)
     try:
         return orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
@@ -113,8 +113,10 @@ class _Schema:
 
     def _root(self, url: str) -> str:
         if url not in self._names:
-            if len(self._names) >= _MOST:
-                raise ManifestError(f"{self._path} refers to more than {_MOST} other schemas")
+            if len(self._names) >= _MAX_SCHEMAS:
+                raise ManifestError(
+                    f"{self._path} refers to more than {_MAX_SCHEMAS} other schemas"
+                )
             self._names[url] = self.todo[url] = f"hub-{len(self._names)}"
         return f"#/{_PLACE}/{self._names[url]}"
 

@@ -26,7 +26,7 @@ class Forged(Invalid):
 class Proof(Protocol):
     """How a sender proves who it is. Without a secret in the settings, any event is accepted.
 
-    An event only triggers a poll, and one that nobody signed waits until the hub is idle.
+    An event only triggers a poll, and an unsigned one waits until the hub is idle.
     """
 
     def check_headers(self, headers: Headers) -> bool:

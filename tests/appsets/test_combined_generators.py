@@ -34,7 +34,7 @@ class World:
     def read(self, url, revision, path):
         return self.files[path]
 
-    def ask(self, kind, spec):
+    def fetch_parameters(self, kind, spec):
         return []
 
 

@@ -48,7 +48,7 @@ class World:
         del url, revision
         return FILES[path]
 
-    def ask(self, kind, spec):
+    def fetch_parameters(self, kind, spec):
         del kind, spec
         return self.asked
 
@@ -358,9 +358,9 @@ def test_products_have_a_limit_that_names_them():
         GeneratorError,
         match=r"generators\[0\].matrix: the product with .*generators\[1\].list makes 101 sets",
     ):
-        generate(spec, World(), most=100)
+        generate(spec, World(), maximum=100)
     with pytest.raises(GeneratorError, match="more than 1"):
-        generate({"goTemplate": True, "generators": [LIST]}, World(), most=1)
+        generate({"goTemplate": True, "generators": [LIST]}, World(), maximum=1)
 
 
 @pytest.mark.parametrize(
@@ -613,8 +613,8 @@ class OneLargeFile(World):
 @pytest.mark.parametrize("go", [True, False])
 @pytest.mark.parametrize("name", LARGE_SETS)
 def test_the_parameters_of_a_set_are_bounded_together(name, go, monkeypatch):
-    monkeypatch.setattr(base, "MOST_VALUES", 300_000)
-    monkeypatch.setattr(base, "MOST_READ", 60_000)
+    monkeypatch.setattr(base, "MAX_VALUES", 300_000)
+    monkeypatch.setattr(base, "MAX_FILE_VALUES", 60_000)
     spec = json.loads(json.dumps(LARGE_SETS[name]), parse_int=str)
 
     with (

@@ -85,7 +85,7 @@ class World:
     def read(self, url, revision, path):
         return FILES[path]
 
-    def ask(self, kind, spec):
+    def fetch_parameters(self, kind, spec):
         return self.answer
 
 

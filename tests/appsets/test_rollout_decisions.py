@@ -37,9 +37,9 @@ def spec(*steps, ours=None):
                 "steps": [
                     {
                         "matchExpressions": [{"key": "ring", "operator": "In", "values": [ring]}],
-                        **({} if most is None else {"maxUpdate": most}),
+                        **({} if maximum is None else {"maxUpdate": maximum}),
                     }
-                    for ring, most in steps
+                    for ring, maximum in steps
                 ]
             },
         }
@@ -361,13 +361,13 @@ class Fleet(RuleBasedStateMachine):
 
     @initialize(
         rings=st.lists(st.sampled_from(RINGS), min_size=1, max_size=7),
-        most=st.tuples(*[st.sampled_from([None, 1, 2, "50%", 0])] * 3),
+        maximum=st.tuples(*[st.sampled_from([None, 1, 2, "50%", 0])] * 3),
         soak=st.sampled_from([None, "2m"]),
         bad=st.sampled_from([None, 0, "50%"]),
     )
-    def begin(self, rings, most, soak, bad):
+    def begin(self, rings, maximum, soak, bad):
         self.steps = steps_of(
-            spec(*zip(RINGS, most, strict=True), ours={"soak": soak, "maxDegraded": bad})
+            spec(*zip(RINGS, maximum, strict=True), ours={"soak": soak, "maxDegraded": bad})
         )
         self.ring = {f"a{n}": ring for n, ring in enumerate(rings)}
         self.wanted = dict.fromkeys(self.ring, "v1")
@@ -428,7 +428,7 @@ class Fleet(RuleBasedStateMachine):
                 [before[e.name] for e in own]
             )
             if fresh and not is_free:
-                assert len(busy) <= limit_of(step.most, len(own)), "more at once than maxUpdate"
+                assert len(busy) <= limit_of(step.maximum, len(own)), "more at once than maxUpdate"
         started = set()
         for name in found.start:
             # A start may be lost: the database was busy, a worker died.
@@ -534,7 +534,7 @@ class Fleet(RuleBasedStateMachine):
         """When nobody holds it back and syncs work, looks alone bring every application to its
         target.
         """
-        if not hasattr(self, "ring") or any(s.most == 0 for s in self.steps):
+        if not hasattr(self, "ring") or any(s.maximum == 0 for s in self.steps):
             return
         runs, health = dict(self.runs), dict.fromkeys(self.ring, True)
         entries, since, now = self.entries, self.since, self.now

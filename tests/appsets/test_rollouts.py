@@ -30,9 +30,9 @@ def steps(*rings, ours=None):
         "steps": [
             {
                 "matchExpressions": [{"key": "ring", "operator": "In", "values": [ring]}],
-                **({} if most is None else {"maxUpdate": most}),
+                **({} if maximum is None else {"maxUpdate": maximum}),
             }
-            for ring, most in rings
+            for ring, maximum in rings
         ]
     }
     return {

@@ -94,7 +94,7 @@ def main(clusters: int, count: int) -> None:
             f"{spent:.1f} s CPU, {spent / total * 1000:.2f} ms each"
         )
     )
-    sets.make_due(list(ApplicationSet.objects.values_list("pk", flat=True)))
+    sets.mark_sets_due(list(ApplicationSet.objects.values_list("pk", flat=True)))
     events, newest = (
         AuditEvent.objects.count(),
         Application.objects.order_by("-resource_version").first().resource_version,

@@ -127,7 +127,7 @@ def zeros():
 
 BODIES = {
     "gzip of 600 MiB": zeros,
-    "no JSON": lambda: http(b"<html>"),
+    "not JSON": lambda: http(b"<html>"),
     "no UTF-8": lambda: http(b'{"a":"\xff"}'),
     "too many values": lambda: http(b'{"a":[' + b"{}," * 340_000 + b"1]}"),
     "too deep": lambda: http(b'{"a":' * 300 + b"1" + b"}" * 300),
@@ -356,7 +356,7 @@ def through(pages, lists):
         pytest.param(lambda n, q: page([item("a")], "same"), id="the same token"),
         pytest.param(lambda n, q: page([], f"t{n}"), id="empty pages"),
         pytest.param(lambda n, q: page([item("a")], "t" * 20_000), id="a token of any length"),
-        pytest.param(lambda n, q: {"items": 5}, id="no list"),
+        pytest.param(lambda n, q: {"items": 5}, id="not a list"),
         pytest.param(lambda n, q: {"metadata": []} | {"items": {"a": 1}}, id="no objects"),
     ],
 )

@@ -107,7 +107,7 @@ def test_a_registration_that_changed_meanwhile_is_not_overwritten(rotated, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(api, "test", changing)
-        assert "changed meanwhile" in rotate(hub, status=409)["message"]
+        assert "changed in the meantime" in rotate(hub, status=409)["message"]
 
     assert Cluster.objects.get(name="rotated").config["disableCompression"] and works()
     assert secrets(admin) == before

@@ -298,7 +298,9 @@ def test_windows_are_drawn_and_edited(site, watched):
     expect(dialog.get_by_role("button", name="Remove window")).to_be_visible()
     Project.objects.filter(name="default").update(spec={**spec, "syncWindows": []})
     dialog.get_by_role("button", name="Remove window").click()
-    expect(dialog.locator("[data-error]")).to_contain_text("Somebody else changed the windows")
+    expect(dialog.locator("[data-error]")).to_contain_text(
+        "The windows were changed in the meantime"
+    )
 
 
 PUBLIC = (

@@ -557,7 +557,7 @@ def test_every_page_follows_what_it_is_about(web, watched):
     assert page.evaluate("window.stays")
     hub.delete("/api/v1/projects/web")
     expect(
-        page.get_by_text("This project is gone, or you may not see it any more.")
+        page.get_by_text("This project was deleted, or you no longer have permission to see it.")
     ).to_be_visible()
     expect(page.locator("#limits")).to_have_count(0)
 
@@ -569,7 +569,9 @@ def test_every_page_follows_what_it_is_about(web, watched):
     expect(page.locator("#sets").get_by_role("link", name="fleet")).to_be_visible()
     show("/sets/argocd/fleet")
     hub.delete("/api/v1/applicationsets/fleet")
-    expect(page.get_by_text("This set is gone, or you may not see it any more.")).to_be_visible()
+    expect(
+        page.get_by_text("This set was deleted, or you no longer have permission to see it.")
+    ).to_be_visible()
 
     show(f"/fleet/{cluster.pk}")
     expect(page.locator("#clusterstate")).to_contain_text("Connected")

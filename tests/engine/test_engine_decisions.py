@@ -104,7 +104,7 @@ def test_automated_sync(automated, status, states, before, start, heal, words):
 def test_self_heal_says_when_to_look_again():
     assert decide(
         FULL, OUT, [state()], WANTED, last(attempts=2, ago=1), NOW
-    ).look_again == timedelta(seconds=5)
+    ).retry_after == timedelta(seconds=5)
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_functions_that_are_not_available_are_refused(program, named):
     ],
 )
 def test_what_is_no_program_is_refused(program):
-    with pytest.raises(RuleError, match="is no valid jq path"):
+    with pytest.raises(RuleError, match="is not a valid jq path"):
         require_allowed(program)
 
 

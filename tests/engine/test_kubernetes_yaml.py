@@ -36,7 +36,7 @@ from hub.engine.kubernetes_yaml import Volume, parse_json, parse_yaml
         ),
         pytest.param("a:", {"a": None}, id="nothing is null"),
         pytest.param("a: =", {"a": "="}, id="equals sign is text"),
-        pytest.param("a: 08", {"a": 8}, id="an eight is no octal"),
+        pytest.param("a: 08", {"a": 8}, id="an eight is not an octal digit"),
         pytest.param("a: !!binary aGk=", {"a": "hi"}, id="binary is text"),
         pytest.param("a: !!timestamp x", {"a": "x"}, id="a time is text"),
     ],
@@ -61,7 +61,7 @@ def test_empty_documents_are_left_out():
             "\n".join(" " * n + "a:" for n in range(150)), "nested deeper", id="deep by lines"
         ),
         pytest.param("-  " * 150 + "a", "nested deeper", id="deep in one line"),
-        pytest.param("a: !!int x", "does not have the type", id="no number"),
+        pytest.param("a: !!int x", "does not have the type", id="not a number"),
         pytest.param("a: !!bool x", "does not have the type", id="no boolean"),
         pytest.param("a: 0x_", "does not have the type", id="no digits"),
         pytest.param("a: !!set {x}", "JSON cannot represent", id="set"),
@@ -134,7 +134,7 @@ def test_numbers_that_nothing_holds(text):
 )
 def test_what_holds_too_many_values_is_refused_before_it_is_built(text):
     with pytest.raises(ManifestError, match="more than 10,000 values"):
-        parse_yaml(text, Volume(most=10_000))
+        parse_yaml(text, Volume(maximum=10_000))
 
 
 def test_a_million_values_are_too_many():
@@ -143,7 +143,7 @@ def test_a_million_values_are_too_many():
 
 
 def test_the_texts_of_one_render_are_counted_together():
-    volume = Volume(most=40_000)
+    volume = Volume(maximum=40_000)
     volume.add("- 1\n" * 12_000)
     volume.add("a: |\n" + "  many, lines: [of] {text}\n" * 20_000)
     volume.add("- 1\n" * 9_000)
@@ -162,12 +162,12 @@ def test_a_text_that_is_named_at_many_keys_is_refused():
 
 
 def test_what_aliases_of_several_texts_stand_for_is_counted_together():
-    volume = Volume(most=40_000)
+    volume = Volume(maximum=40_000)
     parse_yaml(MANY_NAMES, volume)
     with pytest.raises(ManifestError, match="aliases expand to more than 16 MiB"):
         parse_yaml(MANY_NAMES, volume)
 
-    volume = Volume(most=40_000)
+    volume = Volume(maximum=40_000)
     few = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"b{n}: *a\n" for n in range(900))
     with pytest.raises(ManifestError, match="split them"):
         [parse_yaml(few, volume) for _ in range(5)]

@@ -72,7 +72,7 @@ TABLE = [
     spec_case({"replicas": 1}, {"replicas": 2}, None, DIFFERENT, "drift"),
     spec_case({"replicas": 0}, {"replicas": 1}, None, DIFFERENT, "a zero beside another value"),
     spec_case({"replicas": 0}, {"replicas": 0}, None, SAME, "a zero that is there"),
-    spec_case({"paused": False}, {"paused": 0}, None, DIFFERENT, "false is no number"),
+    spec_case({"paused": False}, {"paused": 0}, None, DIFFERENT, "false is not a number"),
     spec_case({"replicas": None}, {"replicas": 1}, None, SAME, "null is not stated"),
     spec_case(
         {"paused": False}, {}, {"paused": False}, SAME, "a zero that the server took and dropped"
@@ -130,7 +130,7 @@ TABLE = [
         {"strategy": {"rollingUpdate": {"maxSurge": "1"}}},
         None,
         DIFFERENT,
-        "a number is no text",
+        "a number is not text",
     ),
     spec_case(one(), one(imagePullPolicy="Always"), None, SAME, "a default in a container"),
     spec_case(
@@ -291,7 +291,7 @@ TABLE = [
         {"refs": [{"name": "a", "weight": True}]},
         None,
         DIFFERENT,
-        "true is no number",
+        "true is not a number",
     ),
     widget(
         {"parts": [{"id": "a"}]},

@@ -40,7 +40,7 @@ def test_as_deep_as_may_be():
         pytest.param(b"9" * 5000, "digits", id="a number of many digits"),
         pytest.param(b"1e19", r"2\^63", id="a great fraction"),
         pytest.param(b"[1e999]", r"2\^63", id="a fraction without end"),
-        pytest.param(b"NaN", "NaN", id="no number"),
+        pytest.param(b"NaN", "NaN", id="not a number"),
         pytest.param(b"-Infinity", "Infinity", id="infinity"),
         pytest.param(b'{"a": "x\\u0000"}', "NUL", id="NUL in a text"),
         pytest.param(b'[{"\\u0000": 1}]', "NUL", id="NUL in a key"),

@@ -1010,7 +1010,7 @@ def test_who_can_is_what_asking_every_account_gives(idle_hub, person):
             "/api/v1/flotilla/who-can", resource="applications", action="sync", object="p/a"
         )
         listed = {a["account"] for a in found["accounts"]} - {"admin"}
-        decisions.look_again()
+        decisions.reload_policies()
         asked = {
             n
             for n in names_
@@ -1067,8 +1067,8 @@ def test_many_tokens_are_read_as_each_of_them(
     tokens |= {
         "foreign key": forged("another key", jti=session),
         "foreign name": forged(settings.SECRET_KEY, jti=session, sub="admin:login"),
-        "no number": forged(settings.SECRET_KEY),
-        "no capability": forged(settings.SECRET_KEY, jti=session, sub="good:else"),
+        "not a number": forged(settings.SECRET_KEY),
+        "not a capability": forged(settings.SECRET_KEY, jti=session, sub="good:else"),
         "nothing": "",
         "noise": "a.b.c",
     }

@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from hub.auth.sessions import issue
-from hub.models import Account, KeptAnswer
+from hub.models import Account, IdempotentResponse
 from projects.models import Project
 
 PATH = "/api/v1/applications"
@@ -200,7 +200,7 @@ def test_a_refused_request_with_a_key_writes_its_refusal_only(people, method):
 def test_a_request_that_is_wrong_leaves_no_key(people):
     assert people.send("ann", {"project": 5}).status_code == 400
 
-    assert not KeptAnswer.objects.exists()
+    assert not IdempotentResponse.objects.exists()
     assert people.send("ann", change()).status_code == 200
 
 
@@ -212,7 +212,7 @@ def test_a_key_is_claimed_before_the_change(people, monkeypatch):
     record = trail.record
 
     def spied(*args, **kwargs):
-        seen.append(KeptAnswer.objects.filter(status=None).count())
+        seen.append(IdempotentResponse.objects.filter(status=None).count())
         return record(*args, **kwargs)
 
     monkeypatch.setattr(trail, "record", spied)

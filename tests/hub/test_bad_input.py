@@ -278,12 +278,12 @@ def test_bodies_that_are_no_json(furnished, what):
 
 
 def test_a_body_too_large_and_one_of_another_kind(furnished):
-    most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    huge = b'{"spec": "' + b"x" * most + b'"}'
+    maximum = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    huge = b'{"spec": "' + b"x" * maximum + b'"}'
     for path in ("/api/v1/applications", "/api/v1/session", "/api/webhook", "/api/v1/projects"):
         answer = raw(furnished, "POST", path, huge)
         assert answer.status_code == 413, (path, answer.content[:300])
-        assert path == "/api/webhook" or f"{most // 2**20} MiB" in told(answer)
+        assert path == "/api/webhook" or f"{maximum // 2**20} MiB" in told(answer)
     for kind in ("text/plain", "application/xml", "multipart/form-data; boundary=x"):
         assert "application/json" in told(raw(furnished, "POST", "/api/v1/projects", b"{}", kind))
 

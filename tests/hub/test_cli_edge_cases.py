@@ -426,7 +426,7 @@ def test_settings_are_checked_by_group(offline):
     said = offline(
         "admin", "settings", "validate", "--argocd-cm-path", offline.write("bad.yaml", bad), code=1
     )
-    assert "'fly' is no capability" in said and "health of a/B" in said and said.count("❌") == 2
+    assert "'fly' is not a capability" in said and "health of a/B" in said and said.count("❌") == 2
     only = offline("admin", "settings", "validate", "--argocd-cm-path", good, "--group", "accounts")
     assert only.splitlines() == ["✅ accounts", "1 accounts"]
     assert "--group x" in offline.refused(

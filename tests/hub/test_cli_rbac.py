@@ -84,8 +84,8 @@ def test_validate(tmp_path):
 @pytest.mark.parametrize(
     ("question", "words"),
     [
-        (["a", "get", "aplications"], "is no resource"),
-        (["a", "look", "applications"], "is no action"),
+        (["a", "get", "aplications"], "is not a resource"),
+        (["a", "look", "applications"], "is not an action"),
     ],
 )
 def test_bad_questions(tmp_path, question, words):

@@ -15,7 +15,7 @@ from hub.auth.sessions import issue
 from hub.models import (
     OLDEST,
     Account,
-    KeptAnswer,
+    IdempotentResponse,
     access_changed,
     change_setting,
     current_version,
@@ -203,7 +203,7 @@ def test_a_request_sent_twice_is_done_once(idle_hub):
     assert first.status_code == again.status_code == 200
     assert first.json() == again.json() and again["Idempotent-Replayed"] == "true"
     assert Account.objects.get(name="bot").tokens.count() == 1
-    kept = KeptAnswer.objects.get()
+    kept = IdempotentResponse.objects.get()
     assert first.json()["token"] not in str(kept.__dict__.get("_state")) + str(kept.digest)
     assert send(idle_hub, {"id": "ci"}, "k-2", path=path).status_code == 400, (
         "another key is another request"
@@ -242,12 +242,12 @@ def test_a_key_is_its_callers_own(idle_hub):
 
 
 def test_the_same_request_at_the_same_time(idle_hub):
-    KeptAnswer.objects.create(
+    IdempotentResponse.objects.create(
         owner=f"account {Account.objects.get(name='admin').pk}", key="k", digest=""
     )
     answer = send(idle_hub, {}, "k")
     assert answer.status_code == 400
-    row = KeptAnswer.objects.get()
+    row = IdempotentResponse.objects.get()
     import hashlib
 
     row.digest = hashlib.sha256(b"POST\0/api/v1/projects\0{}").hexdigest()

@@ -113,9 +113,9 @@ def test_what_was_removed_meanwhile_does_not_come_back():
     Cluster.objects.all().delete()
     Repository.objects.all().delete()
 
-    with pytest.raises(NotFound, match="cluster https://c was removed meanwhile"):
+    with pytest.raises(NotFound, match="cluster https://c was removed in the meantime"):
         clusters_api.save(cluster, Cluster(server="https://c", name="d"), "admin")
-    with pytest.raises(NotFound, match="was removed meanwhile: connect it again"):
+    with pytest.raises(NotFound, match="was removed in the meantime: connect it again"):
         repositories.save_repository(repository, {"repo": repository.url}, repository.url, "admin")
 
     assert not Cluster.objects.exists()

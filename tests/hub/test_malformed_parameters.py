@@ -30,7 +30,7 @@ ODD = {
     "a digit of another alphabet": "٣",
     "a long number": "9" * 400,
     "a number of more than 64 bits": "9" * 19,
-    "no number": "NaN",
+    "not a number": "NaN",
     "a number without end": "9e999",
     "below nothing": "-1",
     "the last moment": "9999-12-31T23:59:59-23:59",

@@ -101,7 +101,7 @@ def asked(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     monkeypatch.setattr("typer.prompt", lambda *_a, **_k: "v")
     monkeypatch.setattr(
-        "hub.cli.apps.looks",
+        "hub.cli.apps.watch_application",
         lambda hub, name, namespace, _t: iter(
             [hub.get(__import__("hub.cli.apps", fromlist=["place"]).place(name, at=namespace))] * 2
         ),

@@ -20,7 +20,7 @@ from django.utils import timezone
 from support.liar import Liar
 from support.sso import Visit, is_in, register
 
-from hub.access.decisions import caller_of, look_again
+from hub.access.decisions import caller_of, reload_policies
 from hub.auth import group_refresh, oidc
 from hub.auth.oidc import clean_groups, is_address
 from hub.auth.providers import provider_named
@@ -284,7 +284,7 @@ def test_policies_name_the_people_of_a_second_provider_by_its_id(idle_hub, liar,
     assert idle_hub.get(path, token=sign_in(liar, groups=["second:ops"]))["value"] == "no"
     config = {"issuer": second.url, "clientID": "hub", "plainNames": True}
     register(idle_hub, config, slug="second")
-    look_again()
+    reload_policies()
     assert "ops" in caller_of(Account.objects.get(provider="second")).subjects
 
 
@@ -324,7 +324,7 @@ def test_the_first_provider_keeps_its_names_and_no_other_inherits_them(idle_hub,
     sign_in(second, "second", groups=["ops"])
     idle_hub.delete("/api/v1/flotilla/sso/providers/company")
     register(idle_hub, {"issuer": second.url, "clientID": "hub"}, slug="second")
-    look_again()
+    reload_policies()
     assert "ops" not in caller_of(Account.objects.get(provider="second")).subjects
 
 
@@ -410,12 +410,12 @@ def test_new_places_of_keys_do_not_fill_the_memory(liar, monkeypatch):
     monkeypatch.setattr(oidc.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(oidc, "call", lambda *_: {})
     for number in range(300):
-        oidc._kept(provider, f"{liar.url}/keys/{number}")
+        oidc._cached(provider, f"{liar.url}/keys/{number}")
     assert len(oidc._cache) <= 3
     monkeypatch.setattr(oidc.time, "monotonic", lambda: 10**6)
     for number in range(300):
-        oidc._kept(provider, f"{liar.url}/keys/{number}")
-    assert len(oidc._cache) == oidc.MOST_KEPT
+        oidc._cached(provider, f"{liar.url}/keys/{number}")
+    assert len(oidc._cache) == oidc.MAX_CACHED
 
 
 def test_an_answer_of_many_values_is_refused(liar):

@@ -20,7 +20,7 @@ from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, RetryLater
 from hub.engine.secret_masking import masked
 
-MOST = 100_000
+MAX_BYTES = 100_000
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def by_httpx(url, seconds=2.0):
         requests.client(timeout=seconds, connect=1, seconds=seconds) as client,
         client.stream("GET", url) as answer,
     ):
-        return answer.status_code, requests.body(answer, MOST)
+        return answer.status_code, requests.body(answer, MAX_BYTES)
 
 
 def by_urllib3(url, seconds=2.0):
     found = pools.pool(maxsize=1)
-    answer = pools.send(found, "GET", url, pools.Allowance(MOST, seconds))
-    return answer.status, pools.read(answer, MOST)
+    answer = pools.send(found, "GET", url, pools.Allowance(MAX_BYTES, seconds))
+    return answer.status, pools.read(answer, MAX_BYTES)
 
 
 def by_aiohttp(url, seconds=2.0):
@@ -50,7 +50,7 @@ def by_aiohttp(url, seconds=2.0):
             streams.session(False, {}) as session,
             streams.get(session, url, timeout=streams.limits(seconds)) as answer,
         ):
-            return answer.status, await streams.read(answer, MOST)
+            return answer.status, await streams.read(answer, MAX_BYTES)
 
     return asyncio.run(ask())
 
@@ -408,7 +408,7 @@ def test_others_have_their_turn_while_gzip_holds_nothing():
         answer = Answer()
         task = asyncio.create_task(others(answer))
         with contextlib.suppress(TooMuch):
-            await streams.read(answer, MOST)
+            await streams.read(answer, MAX_BYTES)
         task.cancel()
         return answer.turns
 
@@ -428,7 +428,7 @@ def test_gzip_is_undone_wherever_it_is_cut(cut):
 @pytest.mark.parametrize("data", [gzip_of(b"")[:-1], gzip_of(b"a") + b"\x1f", b"\x1f\x8b"])
 def test_gzip_that_is_not_complete_is_refused(data):
     with pytest.raises(TooMuch, match="middle"):
-        read([data], "gzip", MOST)
+        read([data], "gzip", MAX_BYTES)
 
 
 def test_a_decoder_never_holds_more_than_a_piece():
@@ -445,7 +445,7 @@ def test_a_decoder_never_holds_more_than_a_piece():
         pytest.param(b"[" + b"[]," * 600_000 + b"1]", id="cheap to send, dear to keep"),
         pytest.param(b'"\xff\xfe"', id="no UTF-8"),
         pytest.param(b'"\\ud800"', id="half a character"),
-        pytest.param(b"NaN", id="no number"),
+        pytest.param(b"NaN", id="not a number"),
     ],
 )
 def test_json_that_is_refused(text):

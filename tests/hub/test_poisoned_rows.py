@@ -382,7 +382,7 @@ def test_bad_rows_stop_nothing_else_and_are_named(idle_hub, good, group):
     for title, poison in POISONS.items():
         if _group(title) == group:
             poison()
-    decisions.look_again()
+    decisions.reload_policies()
 
     sweep()
     sweep_sets()

@@ -41,7 +41,7 @@ def test_roles_that_are_older_than_the_bound_hold_and_are_named(db):
     roles = [role(f"r{n}", lines=700) for n in range(3)]
     ProjectPolicy.objects.create(project="p1", roles=roles)
     access_changed("project", "p1", roles)
-    decisions.look_again()
+    decisions.reload_policies()
 
     assert not decisions.enforcer().decide(["proj:p1:r2"], "applications", "get", "p1/a699").allowed
     assert decisions.enforcer().decide(["proj:p1:r2"], "projects", "get", "p1").allowed

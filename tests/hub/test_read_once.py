@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from hub.base import thread_connections
-from hub.base.read_once import once, one_look
+from hub.base.read_once import cached_reads, once
 from hub.models import change_setting, setting
 from projects.models import Application, Repository
 from projects.refreshing import refresh
@@ -20,13 +20,13 @@ CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n
 @pytest.mark.django_db
 def test_a_look_sees_one_state_and_the_next_sees_what_changed(django_assert_num_queries):
     change_setting("health", {"a": "1"})
-    with one_look():
+    with cached_reads():
         with django_assert_num_queries(1):
             assert setting("health", {}) == setting("health", {}) == {"a": "1"}
         change_setting("health", {"a": "2"})
         assert setting("health", {}) == {"a": "1"}
 
-        with one_look():
+        with cached_reads():
             assert setting("health", {}) == {"a": "2"}
         assert setting("health", {}) == {"a": "1"}
     assert setting("health", {}) == {"a": "2"}
@@ -42,7 +42,7 @@ def test_what_is_not_there_is_read_once_too_and_what_fails_again():
         calls.append("fail")
         raise ValueError
 
-    with one_look():
+    with cached_reads():
         assert once("a", read) is once("a", read) is None
         for _ in range(2):
             with pytest.raises(ValueError):
@@ -54,7 +54,7 @@ def test_what_is_not_there_is_read_once_too_and_what_fails_again():
 @pytest.mark.django_db
 def test_who_changes_credentials_changes_them_for_nobody_else():
     Repository.objects.create(url="https://git.example/a", credentials={"password": "x"})
-    with one_look():
+    with cached_reads():
         credentials_for("https://git.example/a")["passCredentials"] = True
 
         assert "passCredentials" not in credentials_for("https://git.example/a")

@@ -427,7 +427,7 @@ def test_the_page_to_sign_out_leads_nobody_away(idle_hub, saml, config, query):
 
 
 def test_answers_that_nobody_takes_up_do_not_stay(saml, monkeypatch):
-    monkeypatch.setattr(saml_views, "MOST_WAITING", 5)
+    monkeypatch.setattr(saml_views, "MAX_PENDING", 5)
     for _ in range(8):
         stranger().post("/sso/saml/company/acs/", {"SAMLResponse": "A" * 10_000})
     assert Session.objects.count() == 5
@@ -439,7 +439,7 @@ def test_answers_that_nobody_takes_up_do_not_stay(saml, monkeypatch):
 
 
 def test_answers_of_strangers_end_no_sign_in_of_a_page(saml, monkeypatch):
-    monkeypatch.setattr(saml_views, "MOST_WAITING", 1)
+    monkeypatch.setattr(saml_views, "MAX_PENDING", 1)
     browser, request_id, acs = begin(saml)
     for _ in range(3):
         stranger().post("/sso/saml/company/acs/", {"SAMLResponse": "A"})

@@ -240,7 +240,7 @@ def test_more_groups_than_fit_into_a_token(idle_hub, liar):
             (302, {}, {"Location": "http://169.254.169.254/latest"}),
             id="sent to the metadata address",
         ),
-        pytest.param((200, b"\xff\xfe not json", {}), id="no JSON"),
+        pytest.param((200, b"\xff\xfe not json", {}), id="not JSON"),
         pytest.param((200, [1], {}), id="no object"),
         pytest.param((500, {}, {}), id="broken"),
         pytest.param(

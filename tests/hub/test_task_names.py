@@ -39,7 +39,7 @@ def test_a_message_to_a_worker_carries_the_name_as_plain_text(monkeypatch):
     monkeypatch.setattr(queue.settings, "EMBEDDED", False, raising=False)
     monkeypatch.setattr(queue.current_app, "send_task", lambda name, *_, **__: sent.append(name))
     monkeypatch.setattr(queue.transaction, "on_commit", lambda send: send())
-    monkeypatch.setattr(queue, "_broker_away_until", 0.0)
+    monkeypatch.setattr(queue, "_broker_unavailable_until", 0.0)
     queue.wake(TaskName.PROJECTS_SYNC, 1)
     assert sent == ["projects.sync"]
     assert type(sent[0]) is str

@@ -522,8 +522,8 @@ class Sink(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         sink = self.server
         sink.asked += 1
-        most = sink.most and len(body.splitlines()) > sink.most
-        status = 413 if most else sink.status
+        maximum = sink.maximum and len(body.splitlines()) > sink.maximum
+        status = 413 if maximum else sink.status
         if status == 200:
             sink.got.append((self.headers.get("X-Flotilla-Signature"), body))
         self.send_response(status)
@@ -537,7 +537,7 @@ class Sink(BaseHTTPRequestHandler):
 def sink():
     """A webhook that takes events, or does not."""
     server = HTTPServer(("127.0.0.1", 0), Sink)
-    server.got, server.status, server.most, server.asked = [], 200, 0, 0
+    server.got, server.status, server.maximum, server.asked = [], 200, 0, 0
     server.url = f"http://127.0.0.1:{server.server_port}/x"
     server.rows = lambda: [json.loads(line) for _, body in server.got for line in body.splitlines()]
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -641,7 +641,7 @@ def test_what_a_target_raises_stops_neither_sealing_nor_the_other(idle_hub, sink
 
 def test_a_webhook_that_takes_only_a_little_gets_a_little(idle_hub, sink):
     idle_hub.put("/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url}})
-    sink.most = 3
+    sink.maximum = 3
     happen(20)
     assert forwarding.send() >= 20
     assert max(len(body.splitlines()) for _, body in sink.got) <= 3

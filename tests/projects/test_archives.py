@@ -187,7 +187,7 @@ END = bytes(1024)
         pytest.param(entry(b"p", b"+6 a=b\n", b"x") + entry(), "record", id="record with a sign"),
         pytest.param(entry(b"p", b"1" * 60_000, b"x") + entry(), "record", id="digits alone"),
         pytest.param(pax((b"path", b"x\0y")) + entry(), "zero byte", id="zero in a name"),
-        pytest.param(pax((b"path", b"\xff")) + entry(), "UTF-8", id="name that is no text"),
+        pytest.param(pax((b"path", b"\xff")) + entry(), "UTF-8", id="name that is not text"),
         pytest.param(
             pax((b"path", b"x" * 2000)) + entry(), "1024 char", id="name that is too long"
         ),

@@ -82,7 +82,7 @@ def test_an_odd_index_is_an_error_of_that_repository(shape, odd):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        pytest.param("entries: {demo: 5}", "entries.demo must be a list", id="no list"),
+        pytest.param("entries: {demo: 5}", "entries.demo must be a list", id="not a list"),
         pytest.param("entries: {demo: [5, {}]}", "not found", id="nothing to read"),
         pytest.param("entries: {demo: [{version: 1.0.0}]}", "has no URL", id="no urls"),
         pytest.param("entries: {demo: [{version: 1.0.0, urls: [5]}]}", "has no URL", id="a number"),
@@ -271,7 +271,7 @@ def test_what_is_old_is_kept_no_longer():
     kept.put("b", "B", 1)
 
     assert kept.get("a") is None
-    assert len(kept._found) == 0
+    assert len(kept._entries) == 0
 
 
 def test_what_is_kept_is_safe_between_threads():
@@ -291,7 +291,7 @@ def test_what_is_kept_is_safe_between_threads():
     for thread in threads:
         thread.join()
     assert not failed
-    assert kept._held == sum(size for _, size, _ in kept._found.values()) <= 50
+    assert kept._size == sum(size for _, size, _ in kept._entries.values()) <= 50
 
 
 def test_the_size_of_an_index_is_about_its_texts():

@@ -77,7 +77,7 @@ class Bench:
             dry_runs._fitting(
                 dry_runs._known(self.cluster, [question.key.text]).get(question.key.text, []),
                 question,
-                dry_runs._asked(question, ""),
+                dry_runs._request_digest(question, ""),
             )
             is None
         ):

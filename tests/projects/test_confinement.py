@@ -240,7 +240,7 @@ def test_output_is_bounded(settings):
     code = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
 
     with pytest.raises(Stalled, match="wrote more than 4 MiB"):
-        finish(code, timeout=20, output=process.most_output())
+        finish(code, timeout=20, output=process.max_output())
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_git_trees_that_no_git_writes(data, message):
 
 
 def test_a_tree_is_counted_while_it_is_read(monkeypatch):
-    monkeypatch.setattr(git_trees, "MOST_WALKED", 1000)
+    monkeypatch.setattr(git_trees, "MAX_WALKED_FILES", 1000)
     many = tree(*((b"100644", b"%d" % n) for n in range(200_000)))
     began = time.process_time()
 
@@ -236,7 +236,7 @@ def test_a_tree_is_counted_while_it_is_read(monkeypatch):
 
 
 def test_trees_that_are_kept_are_weighed():
-    kept = git_trees._Kept(100_000)
+    kept = git_trees._TreeCache(100_000)
     for number in range(1000):
         kept.put(("url", str(number)), {str(n): (0o100644, "0" * 40) for n in range(100)})
         assert kept.held_bytes <= 100_000
@@ -462,7 +462,7 @@ def test_a_server_of_plain_files_is_refused(repo, tmp_path):
 
 def test_long_paths_of_a_walk_count_for_several(monkeypatch):
     """Paths are kept while a folder is walked: so many of 4,096 characters are a gigabyte."""
-    monkeypatch.setattr("projects.sources.files.MOST_WALKED", 100)
+    monkeypatch.setattr("projects.sources.files.MAX_WALKED_FILES", 100)
     long = MemoryFiles({f"{n}/" + "x" * 4000: b"" for n in range(10)})
 
     with pytest.raises(ManifestError, match="more than 100 files"):

@@ -18,7 +18,7 @@ BY_SSH = [
     ),
     pytest.param("git.example:o/a", GitURL("ssh", "git.example", 22, "", "o/a"), id="no user"),
     pytest.param("git@h:/srv/a", GitURL("ssh", "h", 22, "git", "/srv/a"), id="an absolute path"),
-    pytest.param("h:22/x", GitURL("ssh", "h", 22, "", "22/x"), id="a number is no port"),
+    pytest.param("h:22/x", GitURL("ssh", "h", 22, "", "22/x"), id="a number is not a port"),
     pytest.param(
         "git@127.0.0.1:a@b:c", GitURL("ssh", "127.0.0.1", 22, "git", "a@b:c"), id="signs in a path"
     ),

@@ -70,7 +70,9 @@ CALLERS = {
     ),
     "discovery of a provider": lambda url: oidc.discover(provider(url), fresh=True),
     "userinfo": lambda url: oidc.call(provider(url), "GET", url + "/userinfo"),
-    "token of an app": lambda url: app_tokens._text(app_tokens._ask("POST", url, {}), "token", url),
+    "token of an app": lambda url: app_tokens._text(
+        app_tokens._request("POST", url, {}), "token", url
+    ),
     "host of repositories": lambda url: Host(url, "api").get("/repos"),
 }
 
@@ -189,7 +191,7 @@ def tar_of(entries, kind=tarfile.REGTYPE, size=0):
             lambda: tar_of(map(str, range(20_100)), tarfile.SYMTYPE), "entries", id="links"
         ),
         pytest.param(lambda: gzip_of(b"\0" * 2**20, repeat=60), "limit", id="nothing but zeros"),
-        pytest.param(lambda: b"\x1f\x8bnonsense", "cannot be read", id="no gzip"),
+        pytest.param(lambda: b"\x1f\x8bnonsense", "cannot be read", id="not gzip"),
     ],
 )
 def test_archives_that_are_bombs(settings, data, words):

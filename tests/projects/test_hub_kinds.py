@@ -94,7 +94,7 @@ def _person(hub, name, policy=""):
     access_changed("account", name, {})
     if policy:
         hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
-    decisions.look_again()
+    decisions.reload_policies()
     return account
 
 
@@ -483,9 +483,9 @@ def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(
 
     change_setting("rbac", {"policy.csv": f"{lines}\np, bob, projects, delete, victim, allow"})
     access_changed("policy", "rbac", None)
-    decisions.look_again()
+    decisions.reload_policies()
     assert (
-        in_cluster.why_keep(
+        in_cluster.why_not_deletable(
             ResourceKey("argoproj.io", gone[0], *gone[1:]), author(root, caller_of(bob))
         )
         == ""
@@ -546,7 +546,7 @@ def test_resources_are_named_by_their_own_namespace(idle_hub):
         "AppProject", "team-a", "team-a"
     )
     key = ResourceKey("argoproj.io", "AppProject", "team-a", "team-a")
-    assert in_cluster.why_keep(key, author(row("parent"))) == ""
+    assert in_cluster.why_not_deletable(key, author(row("parent"))) == ""
 
 
 # --- sets ---
@@ -618,7 +618,7 @@ def test_a_set_lives_where_its_project_permits_namespaces(idle_hub, settings):
         ("", False),
         (None, True),
     ],
-    ids=["a time to come", "no time", "long ago", "nothing", "now"],
+    ids=["a future time", "not a time", "long ago", "nothing", "now"],
 )
 def test_a_child_from_git_approves_no_deletions_to_come(idle_hub, approved, counts):
     since = timezone.now().replace(microsecond=0)

@@ -154,7 +154,7 @@ def test_each_set_is_read_once_for_all_claims(place, monkeypatch):
     live.record(place.pk, [stateful_set(f"s{n}", f"u{n}") for n in range(20)])
     large = {
         "volumeClaimTemplates": [{"metadata": {"name": "data"}}],
-        "x": "a" * inferred.MOST_BYTES,
+        "x": "a" * inferred.MAX_BYTES,
     }
     mark = {MARK: "app:apps/StatefulSet:n/large"}
     live.record(place.pk, [seen("apps/v1", "StatefulSet", "large", spec=large, **mark)])

@@ -100,7 +100,7 @@ def test_who_is_told_of_a_change(running, found, gone, is_told):
     other.refresh_from_db()
     assert bool(row.resource_version) is is_told
     assert not other.resource_version
-    # A tree that changed is no reason to compare.
+    # A changed tree does not cause a comparison.
     assert row.refresh_at is None
     assert not LiveChange.objects.exists()
 

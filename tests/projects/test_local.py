@@ -225,7 +225,7 @@ def test_the_command_line_with_a_folder(web, site, tmp_path, sandbox, namespace)
     assert "is not within" in flotilla.refused(
         "app", "diff", "web", "--local", str(tmp_path), "--local-repo-root", str(folder), code=2
     )
-    assert "is no folder" in flotilla.refused(
+    assert "is not a folder" in flotilla.refused(
         "app", "sync", "web", "--local", str(tmp_path / "absent")
     )
     flotilla("app", "sync", "web", "--local", str(folder), "--timeout", "60")

@@ -160,7 +160,9 @@ def test_the_cause_names_the_deepest_broken_thing():
         ],
     }
     cause = explain(status, None, TREE)
-    assert cause.text == "0 of 2 available. Pod web-1-b: CrashLoopBackOff." and cause.ask
+    assert (
+        cause.text == "0 of 2 available. Pod web-1-b: CrashLoopBackOff." and cause.may_have_events
+    )
     waiting = {
         **status,
         "health": "Progressing",

@@ -510,7 +510,7 @@ class Bomb:
 
 
 def test_a_walk_of_trees_that_multiply_ends(monkeypatch):
-    monkeypatch.setattr(files, "MOST_WALKED", 1000)
+    monkeypatch.setattr(files, "MAX_WALKED_FILES", 1000)
     with pytest.raises(ManifestError, match="more than 1,000 files"):
         list(files.Recorder({"": Bomb()}).walk(""))
 
@@ -567,7 +567,7 @@ class OneFile:
 )
 def test_files_of_values_are_bounded_together(helm, words, settings, monkeypatch):
     settings.MAX_MANIFEST_BYTES = 1024**2
-    monkeypatch.setattr(helm_tool, "MOST_WALKED", 5000, raising=False)
+    monkeypatch.setattr(helm_tool, "MAX_WALKED_FILES", 5000, raising=False)
     given = at("chart", chart("a", **{"values.yaml": "a: " + "x" * 100_000}))
     tree = OneFile(MemoryFiles({n: t.encode() for n, t in given.items()}))
 

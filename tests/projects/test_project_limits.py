@@ -192,7 +192,9 @@ def test_syncs_act_as_the_service_account_of_the_project(hub, genuine, repo, app
 
 @pytest.mark.controlplane
 def test_comparisons_ask_as_the_service_account_too(hub, genuine, repo, app, namespace):
-    """What the account may not is no answer: it is said, and the hub's own look counts."""
+    """A right that the account lacks is not a result: it is reported, and the hub's own permissions
+    decide.
+    """
     hub.put("/api/v1/flotilla/settings/impersonation", {"value": True})
     manifests = narrow(namespace)
     for manifest in manifests:
@@ -683,5 +685,5 @@ def test_the_words_of_a_commit_are_for_who_may_read_the_repository(idle_hub, rep
     assert application_rows.subject_of("other", repo.url, commit) == ""
     assert application_rows.subject_of("nowhere", repo.url, commit) == ""
     Project.objects.filter(name="pay").update(spec={"sourceRepos": []})
-    application_rows._MAY.clear()
+    application_rows._permitted.clear()
     assert application_rows.subject_of("pay", repo.url, commit) == ""

@@ -13,7 +13,7 @@ from hub.engine.errors import RetryLater, Stalled
 from projects.models import Application, RenderFailure
 from projects.sources import jsonnet
 
-MOST = 0.5
+MAX_SECONDS = 0.5
 """Seconds beside twice the time alone: the two cores of a small machine are shared with what never
 ends.
 """
@@ -64,8 +64,8 @@ def test_a_hostile_project_does_not_make_another_wait(
     pool.close()
 
     assert len(beside) == len(alone) == 20
-    assert renders.part(waits["quiet"], 0.95) < MOST
-    assert renders.part(beside, 0.95) < 2 * renders.part(alone, 0.95) + MOST
+    assert renders.part(waits["quiet"], 0.95) < MAX_SECONDS
+    assert renders.part(beside, 0.95) < 2 * renders.part(alone, 0.95) + MAX_SECONDS
     assert set(ended) <= {"Timeout", "RenderersBusy", "RendererDied"}
     assert ended
 

@@ -6,7 +6,7 @@ from support.gitserver import Repository
 from hub.engine.errors import ManifestError, Stalled
 from projects import sources
 from projects.sources import git_remotes
-from projects.sources.submodules import MOST_NESTED, absolute
+from projects.sources.submodules import MAX_NESTED, absolute
 
 pytestmark = pytest.mark.django_db(transaction=True)
 _numbers = iter(range(1000))
@@ -94,10 +94,10 @@ def test_the_project_says_which_submodules_are_read(repo, other):
 def test_submodules_in_submodules_end(repo, other):
     repo.commit({"c.yaml": config("c")})
     include(repo, repo)
-    for _ in range(MOST_NESTED + 2):
+    for _ in range(MAX_NESTED + 2):
         include(repo, repo, folder="sub")
     with pytest.raises(Stalled, match="nested more than"):
-        load(repo, "/".join(["sub"] * (MOST_NESTED + 2)))
+        load(repo, "/".join(["sub"] * (MAX_NESTED + 2)))
 
 
 def test_another_commit_of_a_submodule_is_another_input(repo, other):

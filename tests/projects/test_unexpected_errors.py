@@ -41,7 +41,7 @@ def test_a_fault_is_a_condition_that_tells_nothing_of_the_hub(caplog):
     assert kind == "UnknownError"
     assert not any(word in text for word in ("Fault", "hunter2", "/srv", "refresh.py"))
     assert caplog.records[-1].error_id in text and caplog.records[-1].exc_info
-    assert (outcome.sync, outcome.keep_status) == ("Unknown", False)
+    assert (outcome.sync, outcome.keeps_status) == ("Unknown", False)
 
 
 def test_the_same_fault_is_the_same_condition():

@@ -120,7 +120,7 @@ def test_one_query_for_a_list(fleet, django_assert_num_queries):
     change_setting("rbac", {"policy.csv": text})
     access_changed("policy", "rbac", None)
     caller = Caller("x", None, tuple(f"g{n}" for n in range(50)))
-    decisions.look_again()
+    decisions.reload_policies()
     decide(caller, "applications", "get", "p1/web")
     with django_assert_num_queries(1):
         assert {a.project for a in visible(caller)} == {"p1", "p2", "p3"}

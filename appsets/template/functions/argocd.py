@@ -13,22 +13,22 @@ from hub.engine.kubernetes_yaml import parse_yaml
 
 
 def normalize(text: Any) -> str:
-    """Return Argo CD's form of a name that Kubernetes takes."""
+    """Return a name in a form that Kubernetes accepts, as Argo CD does."""
     return re.sub(r"[^-a-z0-9.]", "-", as_text(text).lower())[:253].strip("-.")
 
 
 def slugify(*arguments: Any) -> str:
     """Return Argo CD's `slugify [max=50] [smart=true] name`."""
     *options, name = arguments
-    most = as_number(options[0]) if options else 50
+    maximum = as_number(options[0]) if options else 50
     smart = bool(options[1]) if len(options) > 1 else True
     text = re.sub(
         r"-+", "-", re.sub(r"[^a-z0-9_-]+", "-", normalize(name).replace(".", "-"))
     ).strip("-_")
-    if len(text) <= most:
+    if len(text) <= maximum:
         return text
-    cut = text[:most]
-    if smart and text[most : most + 1] not in ("-", "") and "-" in cut:
+    cut = text[:maximum]
+    if smart and text[maximum : maximum + 1] not in ("-", "") and "-" in cut:
         cut = cut[: cut.rindex("-")]
     return cut.strip("-_")
 

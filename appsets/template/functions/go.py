@@ -91,7 +91,7 @@ def _slice(value: Any, *bounds: Any) -> Any:
 
 
 def _print(*values: Any) -> str:
-    # Go puts a space between operands when neither is a text.
+    # Go puts a space between operands when neither is a string.
     out = ""
     for number, value in enumerate(values):
         if number and not isinstance(value, str) and not isinstance(values[number - 1], str):

@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
-from appsets.template.functions.values import MOST_COMPARED, as_list, as_number, is_true
+from appsets.template.functions.values import MAX_COMPARED, as_list, as_number, is_true
 from appsets.template.syntax import TemplateError
 
 
 def _without(items: Any, *gone: Any) -> list[Any]:
-    if len(as_list(items)) * len(gone) > MOST_COMPARED * MOST_COMPARED // 2:
+    if len(as_list(items)) * len(gone) > MAX_COMPARED * MAX_COMPARED // 2:
         raise TemplateError("without: too many values to compare")
     return [i for i in as_list(items) if i not in gone]
 
 
 def _uniq(items: Any) -> list[Any]:
     found: list[Any] = []
-    if len(as_list(items)) > MOST_COMPARED:
-        raise TemplateError(f"uniq: more than {MOST_COMPARED} values")
+    if len(as_list(items)) > MAX_COMPARED:
+        raise TemplateError(f"uniq: more than {MAX_COMPARED} values")
     for item in as_list(items):
         if item not in found:
             found.append(item)

@@ -9,7 +9,7 @@ from appsets.template.functions.values import as_number, as_text
 from appsets.template.syntax import TemplateError
 from hub.engine.regex import PatternError, compiled
 
-_MOST_REPLACEMENT = 1000
+_MAX_REPLACEMENT = 1000
 
 
 def _regex(pattern: Any) -> Any:
@@ -28,8 +28,8 @@ def _subject(text: Any) -> str:
 
 def _literal(text: Any) -> str:
     whole = as_text(text)
-    if len(whole) > _MOST_REPLACEMENT:
-        raise TemplateError(f"a replacement is longer than {_MOST_REPLACEMENT} characters")
+    if len(whole) > _MAX_REPLACEMENT:
+        raise TemplateError(f"a replacement is longer than {_MAX_REPLACEMENT} characters")
     return whole
 
 

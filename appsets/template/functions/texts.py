@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from appsets.template.functions.values import (
-    MOST_COMPARED,
-    MOST_TEXT,
+    MAX_COMPARED,
+    MAX_TEXT,
     Missing,
     as_list,
     as_number,
@@ -19,8 +19,8 @@ from appsets.template.syntax import TemplateError
 
 
 def _repeat(count: Any, text: Any) -> str:
-    if as_number(count) * len(as_text(text)) > MOST_TEXT:
-        raise TemplateError(f"repeat: more than {MOST_TEXT} characters")
+    if as_number(count) * len(as_text(text)) > MAX_TEXT:
+        raise TemplateError(f"repeat: more than {MAX_TEXT} characters")
     return as_text(text) * max(as_number(count), 0)
 
 
@@ -79,8 +79,8 @@ def _join(separator: Any, items: Any) -> str:
 
 
 def _trim_all(characters: Any, text: Any) -> str:
-    if len(as_text(characters)) > MOST_COMPARED:
-        raise TemplateError(f"trimAll: more than {MOST_COMPARED} characters to trim")
+    if len(as_text(characters)) > MAX_COMPARED:
+        raise TemplateError(f"trimAll: more than {MAX_COMPARED} characters to trim")
     return as_text(text).strip(as_text(characters))
 
 

@@ -6,16 +6,16 @@ from typing import Any
 
 from appsets.template.syntax import TemplateError
 
-MOST_TEXT = 1_000_000
-MOST_COMPARED = 2000
-"""The most values or characters that a function compares with each other."""
+MAX_TEXT = 1_000_000
+MAX_COMPARED = 2000
+"""The maximum number of values or characters that a function compares with each other."""
 
 
 def require_bounded(name: str, size: int) -> None:
     """Raise TemplateError if a value would have more characters than a template may write."""
     # Checked before the value exists: one of gigabytes would exhaust the memory first.
-    if size > MOST_TEXT:
-        raise TemplateError(f"{name}: more than {MOST_TEXT} characters")
+    if size > MAX_TEXT:
+        raise TemplateError(f"{name}: more than {MAX_TEXT} characters")
 
 
 class Missing:

@@ -1,4 +1,4 @@
-"""Watch clusters until told to stop."""
+"""Watch clusters until stopped."""
 
 import signal
 from typing import Any

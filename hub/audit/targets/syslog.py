@@ -12,7 +12,7 @@ from hub.base.outbound import addresses, check_host
 from hub.engine.errors import Invalid, RetryLater
 from hub.engine.parsing import parse_digits
 
-MOST_DATAGRAM = 60_000
+MAX_DATAGRAM = 60_000
 CUT = 500
 
 
@@ -48,7 +48,7 @@ def message(row: dict[str, Any], *, framed: bool) -> bytes:
     severity = 4 if event.get("outcome") == "refused" else 6
     head = f"<{13 * 8 + severity}>1 {event.get('at', '-')} - flotilla - audit - ".encode()
     text = head + orjson.dumps(row)
-    if not framed and len(text) > MOST_DATAGRAM:
+    if not framed and len(text) > MAX_DATAGRAM:
         # The largest datagram: long fields are left out, and the link still proves the whole event.
         short = {k: v for k, v in event.items() if len(orjson.dumps(v)) <= CUT}
         text = head + orjson.dumps({**row, "event": short, "cut": True})

@@ -1,7 +1,7 @@
-"""Where the hub may connect to, and the one module that opens its outgoing connections.
+"""The only module that opens outgoing connections: it decides where the hub may connect to.
 
 A name is resolved once, every address of it is checked, and the connection goes to one of those: a
-name server that answers differently the next time changes nothing. `http` (httpx), `pools`
+name server that returns another address the next time has no effect. `http` (httpx), `pools`
 (urllib3) and `streams` (aiohttp) return the clients; `bounds` limits what is read from servers.
 """
 
@@ -20,13 +20,13 @@ from hub.engine.outbound_addresses import Address, why_refused
 # 169.254.43518.
 _NUMBERS = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?\Z")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?\Z")
-_MOST_NAME = 253
+_MAX_NAME = 253
 
 
 def check_url(
     url: str, field: str, schemes: tuple[str, ...] = ("https", "http"), *, proxied: bool = False
 ) -> None:
-    """Return if the hub may connect to a URL.
+    """Check that the hub may connect to a URL.
 
     Raises: Invalid naming the field for another scheme, no host, or an address that is refused;
         RetryLater when the name does not resolve.
@@ -53,7 +53,7 @@ def check_url(
 def joined(base: str, target: str, field: str) -> str:
     """Return the URL that a server points to, by a redirect or a link.
 
-    Raises: Invalid when it is none.
+    Raises: Invalid when it is not a valid URL.
     """
     try:
         found = urljoin(base, target)
@@ -65,11 +65,11 @@ def joined(base: str, target: str, field: str) -> str:
 
 def _reason(error: ValueError) -> str:
     # The library's message quotes the port, which may be the beginning of a password.
-    return "its port is no number" if "cast to integer" in str(error) else redact_url(str(error))
+    return "its port is not a number" if "cast to integer" in str(error) else redact_url(str(error))
 
 
 def check_host(host: str, field: str, *, proxied: bool = False) -> None:
-    """Return if the hub may connect to a host; every address of the name must be allowed.
+    """Check that the hub may connect to a host; every address of the name must be allowed.
 
     With `proxied` a name may be one that only the proxy knows.
     Raises: as `addresses`.
@@ -85,8 +85,8 @@ def addresses(host: str, field: str) -> list[str]:
     """Return the addresses of a host, in the order in which they should be tried.
 
     The caller must connect to one of these, and not resolve the name again.
-    Raises: Invalid naming the field when one of them is refused, or when the host is written in a
-        way that libraries read differently; RetryLater when the name does not resolve.
+    Raises: Invalid naming the field when one of them is refused, or when libraries could read the
+    host in different ways; RetryLater when the name does not resolve.
     """
     written = host.removeprefix("[").removesuffix("]")
     literal = _literal(written)
@@ -97,8 +97,8 @@ def addresses(host: str, field: str) -> list[str]:
         raise Invalid(f"{field}: write the host {host!r} in ASCII (xn--…)")
     if _NUMBERS.match(host):
         raise Invalid(f"{field}: write the address {host} with four decimal numbers, or as a name")
-    if not _NAME.match(host) or len(host) > _MOST_NAME:
-        raise Invalid(f"{field}: {host!r} is no name of a host")
+    if not _NAME.match(host) or len(host) > _MAX_NAME:
+        raise Invalid(f"{field}: {host!r} is not a valid host name")
     found = [ipaddress.ip_address(text) for text in _resolved(host, field)]
     for address in found:
         _require_allowed(address, host, field)

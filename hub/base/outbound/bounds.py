@@ -1,7 +1,7 @@
 """Read responses with limits on bytes, lines, values, nesting and time.
 
-Compressed responses are decoded here and nowhere else, a piece at a time: a library that decodes by
-itself has the whole of a decompression bomb in memory before anybody can count it.
+Compressed responses are decoded here and nowhere else, a piece at a time: a library that decodes on
+its own would have a whole decompression bomb in memory before it could be counted.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 PIECE = 64 * 1024
-"""Bytes that are decoded at once."""
+"""The number of bytes that are decoded at once."""
 DEPTH = 100
 """Nesting of a JSON value: more than any manifest has, and safe for recursive functions."""
 VALUES = 500_000
@@ -20,34 +20,34 @@ VALUES = 500_000
 
 _OVERHEAD = 32
 _STEP = 4 * 1024
-"""Compressed bytes that are decoded at once: the rest of them is copied."""
+"""The number of compressed bytes per step; the remainder is copied each time."""
 _IDLE = 1024**2
-"""Compressed bytes allowed beyond twice the output: headers and empty blocks have none."""
-_MOST_MEMBERS = 10_000
+"""Compressed bytes allowed in addition to twice the output, for headers and empty blocks."""
+_MAX_MEMBERS = 10_000
 
 
 class TooMuch(Exception):
-    """A server sends more, or more slowly, than the hub accepts; the text says what."""
+    """A server sent too much, or too slowly; the message names the limit."""
 
 
 def shown_size(count: int) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes in a readable form."""
     return f"{count // 1024**2} MiB" if count >= 1024**2 else f"{count // 1024} KiB"
 
 
 class Decoder:
     """Decodes the content encoding of one response, a piece at a time.
 
-    Raises: TooMuch for an encoding that the hub did not ask for, for more than `most` bytes, for
+    Raises: TooMuch for an encoding that the hub did not ask for, for more than `maximum` bytes, for
         broken data, or for much input that decodes to nothing.
     """
 
-    def __init__(self, encoding: str | None, most: int | None) -> None:
+    def __init__(self, encoding: str | None, maximum: int | None) -> None:
         name = (encoding or "").strip().lower()
         if name not in ("", "identity", "gzip", "x-gzip"):
             raise TooMuch(f"the answer is encoded by {name[:40]!r}: the hub takes gzip")
         self._inflater = zlib.decompressobj(31) if name.endswith("gzip") else None
-        self._most, self._total = most, 0
+        self._maximum, self._total = maximum, 0
         self._encoded, self._members = 0, 1
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -76,13 +76,13 @@ class Decoder:
         if self._inflater is None or self._inflater.eof:
             # Servers may send several gzip members, one after the other.
             self._members += 1
-            if self._members > _MOST_MEMBERS:
-                raise TooMuch(f"the answer has more than {_MOST_MEMBERS} gzip members")
+            if self._members > _MAX_MEMBERS:
+                raise TooMuch(f"the answer has more than {_MAX_MEMBERS} gzip members")
             self._inflater = zlib.decompressobj(31)
         try:
             piece = self._inflater.decompress(data, PIECE)
         except zlib.error as error:
-            raise TooMuch(f"the answer is no gzip: {error}") from error
+            raise TooMuch(f"the response is not valid gzip: {error}") from error
         return piece, self._inflater.unconsumed_tail or self._inflater.unused_data
 
     def end(self) -> None:
@@ -92,20 +92,20 @@ class Decoder:
 
     def _count(self, piece: bytes) -> bytes:
         self._total += len(piece)
-        if self._most is not None and self._total > self._most:
-            raise TooMuch(f"the answer is larger than {shown_size(self._most)}")
+        if self._maximum is not None and self._total > self._maximum:
+            raise TooMuch(f"the answer is larger than {shown_size(self._maximum)}")
         return piece
 
 
 def decoded(
-    pieces: Iterable[bytes], encoding: str | None, most: int, *, until: float | None = None
+    pieces: Iterable[bytes], encoding: str | None, maximum: int, *, until: float | None = None
 ) -> Iterator[bytes]:
     """Yield a whole response, decoded, in pieces; an incomplete one is an error at its end.
 
     Units: `until` as `time.monotonic` counts.
     Raises: TooMuch.
     """
-    decoder = Decoder(encoding, most)
+    decoder = Decoder(encoding, maximum)
     for piece in pieces:
         if until is not None and time.monotonic() > until:
             raise TooMuch("the answer takes too long")
@@ -114,7 +114,7 @@ def decoded(
 
 
 def read(
-    pieces: Iterable[bytes], encoding: str | None, most: int, *, until: float | None = None
+    pieces: Iterable[bytes], encoding: str | None, maximum: int, *, until: float | None = None
 ) -> bytes:
     """Return a whole response, decoded.
 
@@ -122,19 +122,19 @@ def read(
     Raises: TooMuch.
     """
     kept = bytearray()
-    for part in decoded(pieces, encoding, most, until=until):
+    for part in decoded(pieces, encoding, maximum, until=until):
         kept += part
     return bytes(kept)
 
 
 class Lines:
-    """Cuts a stream into lines, none of them longer than `most`.
+    """Cuts a stream into lines, none of them longer than `maximum`.
 
     With `cut` a longer one is cut off and its rest left out; else TooMuch is raised.
     """
 
-    def __init__(self, most: int, *, cut: bool = False) -> None:
-        self._most, self._cut = most, cut
+    def __init__(self, maximum: int, *, cut: bool = False) -> None:
+        self._maximum, self._cut = maximum, cut
         self._rest, self._size, self._skips = list[bytes](), 0, False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
@@ -152,10 +152,10 @@ class Lines:
     def _add(self, part: bytes) -> None:
         if self._skips or not part:
             return
-        room = self._most - self._size
+        room = self._maximum - self._size
         if len(part) > room:
             if not self._cut:
-                raise TooMuch(f"a line is longer than {shown_size(self._most)}")
+                raise TooMuch(f"a line is longer than {shown_size(self._maximum)}")
             part, self._skips = part[:room], True
         # A list: a bytes value that grows by many small pieces would be copied for each.
         self._rest.append(part)
@@ -184,7 +184,7 @@ def _values_of(data: bytes) -> int:
 def parse(data: bytes, *, depth: int = DEPTH, values: int = VALUES) -> Any:
     """Return the value of a JSON text.
 
-    Raises: TooMuch for more levels or values than there is room for; ValueError when it is no JSON.
+    Raises: TooMuch for more levels or values than there is room for; ValueError for invalid JSON.
     """
     if _values_of(data) > values:
         raise TooMuch(f"the answer has more than {values} values")
@@ -194,10 +194,10 @@ def parse(data: bytes, *, depth: int = DEPTH, values: int = VALUES) -> Any:
     return value
 
 
-def is_deeper(value: Any, most: int) -> bool:
-    """Return whether a JSON value has more levels of lists and objects than `most`."""
+def is_deeper(value: Any, maximum: int) -> bool:
+    """Return whether a JSON value has more levels of lists and objects than `maximum`."""
     level = [value] if isinstance(value, dict | list) else []
-    for _ in range(most):
+    for _ in range(maximum):
         level = [
             inner
             for outer in level

@@ -23,7 +23,7 @@ BasicAuth = httpx.BasicAuth
 Auth = httpx.Auth
 OK = httpx.codes.OK
 SECONDS = 120.0
-"""How long a request may take with all of its answer, where its caller names no other time."""
+"""The default time limit of a request with its response."""
 
 
 def links(header: str) -> dict[str, str]:
@@ -45,7 +45,7 @@ class _Clock:
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection that fails when the time of its request is over, however slowly data arrives."""
+    """A connection with a time limit for the whole request, however slowly data arrives."""
 
     def __init__(self, inner: httpcore.NetworkStream, clock: _Clock) -> None:
         self._inner, self._clock = inner, clock
@@ -73,7 +73,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Connects to the checked addresses, whatever name the URL has."""
+    """Connects only to checked addresses, whatever the host in the URL is."""
 
     def __init__(self, clock: _Clock) -> None:
         self._inner, self._clock = httpcore.SyncBackend(), clock
@@ -158,9 +158,9 @@ def client(
     )
 
 
-def body(answer: Response, most: int) -> bytes:
+def body(answer: Response, maximum: int) -> bytes:
     """Return the decoded body of a streamed response.
 
-    Raises: TooMuch for more bytes than `most`, HTTPError as httpx does.
+    Raises: TooMuch for more bytes than `maximum`, HTTPError as httpx does.
     """
-    return read(answer.iter_raw(), answer.headers.get("content-encoding"), most)
+    return read(answer.iter_raw(), answer.headers.get("content-encoding"), maximum)

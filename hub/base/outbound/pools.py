@@ -23,10 +23,10 @@ Pool = urllib3.PoolManager
 Response = urllib3.BaseHTTPResponse
 HTTPError = urllib3.exceptions.HTTPError
 IDLE = 60.0
-"""Seconds that a server may say nothing."""
+"""Seconds without any data after which a request fails."""
 _WAIT = 30.0
 _FRAMING = 256 * 1024
-"""Bytes for headers and the frames of chunks, beside those of the body."""
+"""Bytes allowed for headers and chunk framing, in addition to the body."""
 # "insecure" is a choice of the operator; the cluster's page shows it, so the log need not repeat
 # it.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -39,18 +39,18 @@ class Allowance:
     For a stream, both start again with each piece that is returned, and the whole has no limit.
     """
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most, self._seconds, self.streams = most + _FRAMING, seconds, False
+    def __init__(self, maximum: int, seconds: float) -> None:
+        self._maximum, self._seconds, self.streams = maximum + _FRAMING, seconds, False
         self.renew()
 
     def stream(self) -> None:
-        """Let the response go on without a limit from now on."""
+        """Remove the limits for the rest of the response."""
         self.streams = True
         self.renew()
 
     def renew(self) -> None:
-        """Start both limits again."""
-        self._bytes, self._until = self._most, time.monotonic() + self._seconds
+        """Reset both limits."""
+        self._bytes, self._until = self._maximum, time.monotonic() + self._seconds
 
     def left(self) -> float:
         """Return for how many seconds the next read may wait."""
@@ -105,7 +105,7 @@ class _Socket:
 
 
 class _Checked:
-    """Where both kinds of connection differ from urllib3's own."""
+    """The differences of both kinds of connections from urllib3's own."""
 
     sock: Any
     port: int
@@ -198,24 +198,24 @@ def send(
     return found
 
 
-def pieces(answer: Response, most: int | None) -> Iterator[bytes]:
+def pieces(answer: Response, maximum: int | None) -> Iterator[bytes]:
     """Yield the body of a response, decoded and limited in bytes.
 
     Raises: TooMuch, HTTPError, OSError.
     """
-    decoder = Decoder(answer.headers.get("content-encoding"), most)
+    decoder = Decoder(answer.headers.get("content-encoding"), maximum)
     for piece in answer.stream(64 * 1024, decode_content=False):
         yield from decoder.feed(piece)
     decoder.end()
 
 
-def read(answer: Response, most: int) -> bytes:
+def read(answer: Response, maximum: int) -> bytes:
     """Return the whole body of a response and release its connection.
 
     Raises: TooMuch, HTTPError, OSError; then the connection is closed.
     """
     try:
-        found = b"".join(pieces(answer, most))
+        found = b"".join(pieces(answer, maximum))
     except BaseException:
         # The rest of this response must not be read as the beginning of the next one.
         answer.close()

@@ -21,7 +21,7 @@ ClientError = aiohttp.ClientError
 CONNECT = 15.0
 """Seconds for the name, the connection and the handshake together."""
 _TURN = 4
-"""Pieces after which other clusters have their turn, when one sends faster than it is read."""
+"""The number of pieces after which other clusters are read, even if more data is available."""
 
 
 class _Resolver(aiohttp.abc.AbstractResolver):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class _Resolver(aiohttp.abc.AbstractResolver):  # type: ignore[misc]
         ]
 
     async def close(self) -> None:
-        """Keep nothing."""
+        """Do nothing: nothing is cached."""
 
 
 def _socket(info: Any) -> socket.socket:
@@ -87,12 +87,12 @@ def get(session: Session, url: str, **more: Any) -> Any:
     return session.get(url, allow_redirects=False, **more)
 
 
-async def pieces(answer: aiohttp.ClientResponse, most: int | None) -> AsyncIterator[bytes]:
+async def pieces(answer: aiohttp.ClientResponse, maximum: int | None) -> AsyncIterator[bytes]:
     """Yield the body of a response, decoded and limited in bytes; other tasks run in between.
 
     Raises: TooMuch, and what aiohttp raises.
     """
-    decoder, count = Decoder(answer.headers.get("Content-Encoding"), most), 0
+    decoder, count = Decoder(answer.headers.get("Content-Encoding"), maximum), 0
     async for chunk in answer.content.iter_any():
         # A chunk counts too: it may be long and decode to nothing.
         count += 1
@@ -106,9 +106,9 @@ async def pieces(answer: aiohttp.ClientResponse, most: int | None) -> AsyncItera
     decoder.end()
 
 
-async def read(answer: aiohttp.ClientResponse, most: int) -> bytes:
+async def read(answer: aiohttp.ClientResponse, maximum: int) -> bytes:
     """Return the whole body of a response, decoded.
 
     Raises: TooMuch, and what aiohttp raises.
     """
-    return b"".join([piece async for piece in pieces(answer, most)])
+    return b"".join([piece async for piece in pieces(answer, maximum)])

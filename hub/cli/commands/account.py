@@ -6,7 +6,7 @@ import typer
 
 from hub.cli import config
 from hub.cli.client import Client, path, remember
-from hub.cli.output import facts, printed, say, stamp, table
+from hub.cli.output import facts, print_line, printed, stamp, table
 from hub.cli.problem import Problem
 
 app = typer.Typer(help="Accounts, tokens and permissions.", no_args_is_help=True)
@@ -19,7 +19,7 @@ def _own(hub: Client, account: str) -> str:
         return account
     found = hub.get(path("session", "userinfo"))
     if not found.get("loggedIn"):
-        raise Problem("nobody is signed in: run flotilla login HUB first")
+        raise Problem("you are not signed in: run flotilla login HUB first")
     return str(found["username"])
 
 
@@ -31,7 +31,7 @@ def list_(output: _Output = "wide") -> None:
         return
     if output == "name":
         for one in items:
-            say(one["name"])
+            print_line(one["name"])
         return
     table(
         ["NAME", "ENABLED", "CAPABILITIES"],
@@ -60,10 +60,10 @@ def get(account: _Account = "", output: _Output = "wide") -> None:
             ("Capabilities", ", ".join(item.get("capabilities") or [])),
         ]
     )
-    say("\nTokens:")
+    print_line("\nTokens:")
     tokens = item.get("tokens") or []
     if not tokens:
-        say("NONE")
+        print_line("NONE")
         return
     table(
         ["ID", "ISSUED AT", "EXPIRING AT"],
@@ -84,11 +84,11 @@ def get_user_info(output: _Output = "wide") -> None:
     found = Client.from_disk().get(path("session", "userinfo"))
     if printed(found, output):
         return
-    say(f"Logged In: {str(found.get('loggedIn', False)).lower()}")
+    print_line(f"Logged In: {str(found.get('loggedIn', False)).lower()}")
     if found.get("loggedIn"):
-        say(f"Username: {found.get('username', '')}")
-        say(f"Issuer: {found.get('iss', '')}")
-        say(f"Groups: {','.join(found.get('groups') or [])}")
+        print_line(f"Username: {found.get('username', '')}")
+        print_line(f"Issuer: {found.get('iss', '')}")
+        print_line(f"Groups: {','.join(found.get('groups') or [])}")
 
 
 @app.command("can-i")
@@ -98,7 +98,9 @@ def can_i(
     subresource: Annotated[str, typer.Argument(help="Such as project/application, or *.")],
 ) -> None:
     """Print yes or no: whether you may do something."""
-    say(Client.from_disk().get(path("account", "can-i", resource, action, subresource))["value"])
+    print_line(
+        Client.from_disk().get(path("account", "can-i", resource, action, subresource))["value"]
+    )
 
 
 @app.command("update-password")
@@ -120,13 +122,13 @@ def update_password(
     hub.put(
         path("account", "password"), {"name": name, "currentPassword": current, "newPassword": new}
     )
-    say("Password updated")
+    print_line("Password updated")
     session = config.current()
     if name == own and session.name:
         fresh = Client(session.server, "", insecure=session.insecure, authority=session.authority)
         token = fresh.post(path("session"), {"username": name, "password": new})["token"]
         remember(session.server, token, insecure=session.insecure, name=session.name)
-        say(f"Context '{session.name}' updated")
+        print_line(f"Context '{session.name}' updated")
 
 
 @app.command("generate-token")
@@ -141,7 +143,7 @@ def generate_token(
     hub = Client.from_disk()
     name = _own(hub, account)
     body = {"name": name, "expiresIn": seconds(expires_in), **({"id": id_} if id_ else {})}
-    say(hub.post(path("account", name, "token"), body)["token"])
+    print_line(hub.post(path("account", name, "token"), body)["token"])
 
 
 def seconds(text: str) -> int:
@@ -166,13 +168,13 @@ def delete_token(
     """Revoke a token of an account."""
     hub = Client.from_disk()
     hub.delete(path("account", _own(hub, account), "token", id_))
-    say(f"Token '{id_}' deleted")
+    print_line(f"Token '{id_}' deleted")
 
 
 @app.command("session-token")
 def session_token() -> None:
     """Print the token of the current session."""
-    say(config.current().token)
+    print_line(config.current().token)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from hub.cli.commands.appflags import (
     current_hub,
 )
 from hub.cli.names import named, qualified
-from hub.cli.output import as_yaml, printed, say, table
+from hub.cli.output import as_yaml, print_line, printed, table
 from hub.cli.problem import Problem
 
 __all__ = ["app", "appsync"]
@@ -75,7 +75,7 @@ def list_(
         return
     if output == "name":
         for one in found:
-            say(apps.qualified(one))
+            print_line(apps.qualified(one))
     else:
         apps.show_list(found)
 
@@ -121,7 +121,7 @@ def get(
         return
     apps.show_one(hub, found, operation=show_operation, params=show_params)
     if output.startswith("tree"):
-        say()
+        print_line()
         apps.show_tree(hub, found, detailed=output == "tree=detailed")
 
 
@@ -129,7 +129,8 @@ def _save(
     hub: Client, name: str, namespace: str, found: Mapping[str, Any], *, validate: bool
 ) -> Any:
     return hub.put(
-        apps.place(name, "spec", at=namespace, validate=str(validate).lower()), found["spec"]
+        apps.application_path(name, "spec", at=namespace, validate=str(validate).lower()),
+        found["spec"],
     )
 
 
@@ -220,7 +221,7 @@ def _create(
         if output:
             printed(made, output)
         else:
-            say(f"application '{metadata['name']}' {'saved' if upsert else 'created'}")
+            print_line(f"application '{metadata['name']}' {'saved' if upsert else 'created'}")
 
 
 def _set(
@@ -391,7 +392,7 @@ def edit(name: Name, namespace: Namespace = "", validate: Validate = True) -> No
     found = apps.get(hub, name, namespace=namespace)
     after = files.edited(found["spec"])
     if after == found["spec"]:
-        say("Nothing was changed")
+        print_line("Nothing was changed")
         return
     if not isinstance(after, dict):
         raise Problem("a spec is an object: nothing was changed")
@@ -413,7 +414,7 @@ def patch(
         "patchType": type_,
     }
     changed = current_hub().patch(
-        apps.place(name, at=namespace, validate=str(validate).lower()), body
+        apps.application_path(name, at=namespace, validate=str(validate).lower()), body
     )
     sys.stdout.write(as_yaml(changed))
 
@@ -444,17 +445,17 @@ def delete(
             live = len((found.get("status") or {}).get("resources") or [])
             what = f"and its {live} resources" if cascade else "and keep what it runs"
             if not typer.confirm(f"Are you sure you want to delete '{name}' {what}?"):
-                say(f"'{name}' was not deleted")
+                print_line(f"'{name}' was not deleted")
                 continue
         hub.delete(
-            apps.place(
+            apps.application_path(
                 name,
                 at=namespace,
                 cascade=str(cascade).lower(),
                 propagationPolicy=propagation if cascade else "",
             )
         )
-        say(f"application '{name}' deleted")
+        print_line(f"application '{name}' deleted")
         waits = apps.wait_for_deletion(hub, name, namespace)
         if waits:
             typer.echo(
@@ -483,7 +484,7 @@ def resources(
             hub, apps.get(hub, name, namespace=namespace), detailed=output == "tree=detailed"
         )
         return
-    found = hub.get(apps.place(name, "resource-tree", at=namespace, project=project))
+    found = hub.get(apps.application_path(name, "resource-tree", at=namespace, project=project))
     listed = (
         [] if orphaned else [(n, "No") for n in found.get("nodes") or [] if not n.get("parentRefs")]
     )
@@ -524,9 +525,9 @@ def get_resource(
     for node in apps.nodes(
         hub, name, namespace, kind=kind, group=group, name_=resource_name, namespace_=namespace_
     ):
-        text = hub.get(apps.place(name, "resource", at=namespace, **apps.resource_query(node)))[
-            "manifest"
-        ]
+        text = hub.get(
+            apps.application_path(name, "resource", at=namespace, **apps.resource_query(node))
+        )["manifest"]
         manifest = json.loads(text)
         if not show_managed_fields:
             (manifest.get("metadata") or {}).pop("managedFields", None)
@@ -535,7 +536,7 @@ def get_resource(
             rows += apps.field_rows(shown, node["name"])
             continue
         if output == "yaml":
-            say("---")
+            print_line("---")
         printed(shown, output)
     if output == "wide":
         table(["FIELD", "RESOURCE NAME", "VALUE"], rows)
@@ -561,12 +562,12 @@ def patch_resource(
     hub = current_hub()
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
         hub.post(
-            apps.place(
+            apps.application_path(
                 name, "resource", at=namespace, patchType=patch_type, **apps.resource_query(node)
             ),
             patch_,
         )
-        say(f"{node['kind']} '{node['name']}' patched")
+        print_line(f"{node['kind']} '{node['name']}' patched")
 
 
 @app.command("delete-resource")
@@ -592,7 +593,7 @@ def delete_resource(
     hub = current_hub()
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
         hub.delete(
-            apps.place(
+            apps.application_path(
                 name,
                 "resource",
                 at=namespace,
@@ -602,7 +603,7 @@ def delete_resource(
                 **apps.resource_query(node),
             )
         )
-        say(f"{node['kind']} '{node['name']}' deleted")
+        print_line(f"{node['kind']} '{node['name']}' deleted")
 
 
 def _chosen(
@@ -676,11 +677,11 @@ def logs(
     }
     marked = not resource_name and _has_several_pods(hub, name, namespace)
     while True:
-        for entry in hub.lines(apps.place(name, "logs", at=namespace, **query)):
+        for entry in hub.lines(apps.application_path(name, "logs", at=namespace, **query)):
             if entry.get("last") or "content" not in entry:
                 continue
             mark = f"[{entry.get('podName')}] " if marked else ""
-            say(f"{mark}{entry['content']}")
+            print_line(f"{mark}{entry['content']}")
             sys.stdout.flush()
         if not follow:
             return
@@ -690,22 +691,22 @@ def logs(
 
 
 def _has_several_pods(hub: Client, name: str, namespace: str) -> bool:
-    found = hub.get(apps.place(name, "resource-tree", at=namespace)).get("nodes") or []
+    found = hub.get(apps.application_path(name, "resource-tree", at=namespace)).get("nodes") or []
     return len([n for n in found if n.get("kind") == "Pod"]) > 1
 
 
 @app.command("terminate-op")
 def terminate_op(name: Name, namespace: Namespace = "") -> None:
     """End the running operation."""
-    current_hub().delete(apps.place(name, "operation", at=namespace))
-    say(f"Application '{name}' operation terminating")
+    current_hub().delete(apps.application_path(name, "operation", at=namespace))
+    print_line(f"Application '{name}' operation terminating")
 
 
 @app.command("confirm-deletion")
 def confirm_deletion(name: Name, namespace: Namespace = "") -> None:
     """Confirm deletions that wait for it."""
-    current_hub().post(apps.place(name, "confirm-deletion", at=namespace), {})
-    say(f"Application '{name}' updated successfully")
+    current_hub().post(apps.application_path(name, "confirm-deletion", at=namespace), {})
+    print_line(f"Application '{name}' updated successfully")
 
 
 actions_app = typer.Typer(help="Actions of resources.", no_args_is_help=True)
@@ -732,14 +733,14 @@ def actions_list(
         try:
             offers = (
                 hub.get(
-                    apps.place(
+                    apps.application_path(
                         name, "resource", "actions", at=namespace, **apps.resource_query(node)
                     )
                 ).get("actions")
                 or []
             )
         except Problem:
-            # A resource that was deleted meanwhile, or that the cluster does not serve, has no
+            # A resource that was deleted since, or that the cluster does not serve, has no
             # actions.
             continue
         found += offers
@@ -780,5 +781,5 @@ def actions_run(
     ]
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
         body = {"action": action, **apps.resource_query(node), "resourceActionParameters": given}
-        hub.post(apps.place(name, "resource", "actions", "v2", at=namespace), body)
-        say(f"{node['kind']} '{node['name']}': {action} done")
+        hub.post(apps.application_path(name, "resource", "actions", "v2", at=namespace), body)
+        print_line(f"{node['kind']} '{node['name']}': {action} done")

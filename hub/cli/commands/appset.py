@@ -49,7 +49,7 @@ def appset_get(
     """Show an application set, its conditions and its applications."""
     from hub.cli import client, sets
 
-    item = client.Client.from_disk().get(sets.place(name, at=namespace))
+    item = client.Client.from_disk().get(sets.set_path(name, at=namespace))
     if not printed(item, output):
         sets.show_one(item)
         if show_params:
@@ -117,7 +117,7 @@ def _save(
         query = f"?upsert={str(upsert).lower()}&dryRun={str(dry_run).lower()}"
         found = hub.post(sets.API + query, item)
         if wait and not dry_run:
-            found = sets.wait_made(hub, found["metadata"])
+            found = sets.wait_until_created(hub, found["metadata"])
         if not printed(found, output):
             names = [r["name"] for r in found["status"].get("resources") or []]
             typer.echo(
@@ -150,7 +150,7 @@ def appset_delete(
 
     hub = client.Client.from_disk()
     # All names are read before the first set is deleted.
-    for name, path in [(name, sets.place(name, at=namespace)) for name in names]:
+    for name, path in [(name, sets.set_path(name, at=namespace)) for name in names]:
         count = hub.get(path)["status"].get("resourcesCount", 0)
         what = (
             f"and its {counted(count, 'application')} with what they run"
@@ -159,9 +159,9 @@ def appset_delete(
         )
         if not yes and not typer.confirm(f"Delete '{name}' {what}?"):
             raise typer.Exit(1)
-        hub.delete(sets.place(name, at=namespace, cascade=str(cascade).lower()))
+        hub.delete(sets.set_path(name, at=namespace, cascade=str(cascade).lower()))
         if wait:
-            sets.wait_gone(hub, path)
+            sets.wait_until_deleted(hub, path)
         typer.echo(f"ApplicationSet '{name}' deleted")
 
 
@@ -211,7 +211,7 @@ def appset_confirm(
     namespace: Annotated[str, _NAMESPACE] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Confirm deletions beyond a set's budget, which wait for it."""
+    """Confirm deletions that exceed a set's budget."""
     from hub.cli import client, sets
 
     hub = client.Client.from_disk()

@@ -26,7 +26,7 @@ from hub.cli.commands.appflags import (
     current_hub,
     positions,
 )
-from hub.cli.output import as_yaml, printed, say, table
+from hub.cli.output import as_yaml, print_line, printed, table
 from hub.cli.problem import FAILED, Problem
 from hub.engine.resource import ResourceKey
 from hub.engine.resource_selection import Selection, key_of, selection_problem
@@ -133,9 +133,9 @@ def sync(
         if source_names:
             where = positions(hub, name, namespace, source_positions, source_names)
             body["sourcePositions"] = where
-        hub.post(apps.place(name, "sync", at=namespace), body)
+        hub.post(apps.application_path(name, "sync", at=namespace), body)
         if asynchronous:
-            say(f"application '{name}' is being synced")
+            print_line(f"application '{name}' is being synced")
             continue
         done = _finished(hub, name, namespace, timeout, output)
         problem = _outcome(done, prune=prune, dry_run=dry_run, whole=not resource and not label)
@@ -160,7 +160,7 @@ def _finished(hub: Client, name: str, namespace: str, timeout: int, output: str)
     watcher = apps.Watcher(quiet=output != "wide")
     done = apps.wait_operation(hub, name, namespace, timeout, watcher)
     if not printed(done, output, "tree"):
-        say()
+        print_line()
         apps.show_one(hub, done, operation=True)
     return done
 
@@ -230,7 +230,10 @@ def _managed(
         "serverSideDiff": "true" if server_side else "",
     }
     found: list[dict[str, Any]] = (
-        hub.get(apps.place(name, "managed-resources", at=namespace, **query)).get("items") or []
+        hub.get(apps.application_path(name, "managed-resources", at=namespace, **query)).get(
+            "items"
+        )
+        or []
     )
     return found
 
@@ -240,7 +243,9 @@ def _labelled(
 ) -> list[dict[str, str]]:
     wanted = dict(appspec.pair(v, "--label") for v in labels)
     found = []
-    for item in hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []:
+    for item in (
+        hub.get(apps.application_path(name, "managed-resources", at=namespace)).get("items") or []
+    ):
         target = json.loads(item.get("targetState") or "null") or {}
         own = (target.get("metadata") or {}).get("labels") or {}
         if all(own.get(k) == v for k, v in wanted.items()):
@@ -258,12 +263,14 @@ def _labelled(
 
 
 def _previewed(hub: Client, name: str, namespace: str, revision: str) -> bool:
-    found = hub.get(apps.place(name, "managed-resources", at=namespace, revision=revision))
+    found = hub.get(
+        apps.application_path(name, "managed-resources", at=namespace, revision=revision)
+    )
     listed = list(apps.differences(found.get("items") or []))
     for one in listed:
         apps.print_diff(*one)
     if not listed:
-        say("====== No differences found ======")
+        print_line("====== No differences found ======")
     return bool(listed)
 
 
@@ -344,7 +351,7 @@ def wait(
                 watcher=apps.Watcher(quiet=output != "wide"),
             )
         if found and not printed(found, output, "tree"):
-            say()
+            print_line()
             apps.show_one(hub, found, operation=True)
 
 
@@ -357,13 +364,14 @@ def _wait_resources(
     timeout: int,
 ) -> apps.App:
     checks = {check for check, on in wanted.items() if on} or {"sync", "health", "operation"}
-    # Refresh first: the desired state in Git may be newer than the known one, and have a match.
+    # Refresh first: the desired state in Git may be newer than the cached one, and match the
+    # selection.
     wrong = selection_problem(
         chosen, _keys(apps.get(hub, name, namespace=namespace, refresh="normal"))
     )
     if wrong:
         raise Problem(f"application '{name}': {wrong}")
-    for found in apps.looks(hub, name, namespace, timeout):
+    for found in apps.watch_application(hub, name, namespace, timeout):
         listed = (found.get("status") or {}).get("resources") or []
         selection = Selection(chosen)
         here = [r for r in listed if selection.has(key_of(r))]
@@ -513,7 +521,7 @@ def manifests(
         texts = _local(hub, name, namespace, local, local_root)["manifests"]
     elif source == "git":
         found = hub.get(
-            apps.place(
+            apps.application_path(
                 name,
                 "manifests",
                 at=namespace,
@@ -524,7 +532,10 @@ def manifests(
         )
         texts = found.get("manifests") or []
     else:
-        items = hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []
+        items = (
+            hub.get(apps.application_path(name, "managed-resources", at=namespace)).get("items")
+            or []
+        )
         texts = [i["liveState"] for i in items if i.get("liveState") not in (None, "null")]
     for text in texts:
         sys.stdout.write("---\n" + as_yaml(json.loads(text)))
@@ -539,10 +550,10 @@ def history(name: Name, output: Output = "wide", namespace: Namespace = "") -> N
         return
     if output == "id":
         for entry in entries:
-            say(str(entry.get("id", 0)))
+            print_line(str(entry.get("id", 0)))
         return
     for number, source in enumerate(apps.sources(found)):
-        say(f"SOURCE  {source.get('repoURL', '')}")
+        print_line(f"SOURCE  {source.get('repoURL', '')}")
         rows = []
         for entry in entries:
             revision = str(
@@ -560,7 +571,7 @@ def history(name: Name, output: Output = "wide", namespace: Namespace = "") -> N
                 ]
             )
         table(["ID", "DATE", "REVISION"], rows)
-        say()
+        print_line()
 
 
 @app.command()
@@ -586,10 +597,10 @@ def rollback(
         if len(entries) < 2:
             raise Problem(f"{name} has no deployment to go back to")
         number = int(entries[-2].get("id", 0))
-    hub.post(apps.place(name, "rollback", at=namespace), {"id": number, "prune": prune})
+    hub.post(apps.application_path(name, "rollback", at=namespace), {"id": number, "prune": prune})
     done = apps.wait_operation(hub, name, namespace, timeout, apps.Watcher(quiet=output != "wide"))
     if not printed(done, output):
-        say()
+        print_line()
         apps.show_one(hub, done, operation=True)
     problem = _outcome(done, prune=True, dry_run=False, whole=False)
     if problem:

@@ -7,7 +7,7 @@ import typer
 
 from hub.cli import files, unsupported
 from hub.cli.client import Client, path
-from hub.cli.output import printed, say, table
+from hub.cli.output import print_line, printed, table
 from hub.cli.problem import Problem
 from hub.engine.globs import matches
 
@@ -74,7 +74,7 @@ def add_ssh(
     if not items:
         raise Problem(f"{source} holds no hosts")
     Client.from_disk().post(path("certificates", upsert=upsert), {"items": items})
-    say(f"Successfully created {len(items)} SSH known host entries")
+    print_line(f"Successfully created {len(items)} SSH known host entries")
 
 
 @app.command("add-tls")
@@ -98,7 +98,9 @@ def add_tls(
         "certData": base64.b64encode(files.text_of(source).encode()).decode(),
     }
     found = Client.from_disk().post(path("certificates", upsert=upsert), {"items": [item]})
-    say(f"Created entry with {len(found['items'])} PEM certificates for repository server {server}")
+    print_line(
+        f"Created entry with {len(found['items'])} PEM certificates for repository server {server}"
+    )
 
 
 @app.command()
@@ -119,9 +121,9 @@ def rm(
         or []
     )
     if not gone:
-        raise Problem(f"{host} is no known host")
+        raise Problem(f"{host} is not a known host")
     for item in gone:
-        say(
+        print_line(
             f"Removed cert for '{item['serverName']}' of type '{item['certType']}' "
             f"(subtype '{item['certSubType']}')"
         )

@@ -7,7 +7,7 @@ import typer
 
 from hub.cli import unsupported
 from hub.cli.client import Client, path
-from hub.cli.output import printed, say, table
+from hub.cli.output import print_line, printed, table
 from hub.cli.problem import Problem
 
 app = typer.Typer(help="Clusters of the hub.", no_args_is_help=True)
@@ -184,7 +184,7 @@ def list_(output: Output = "wide") -> None:
         return
     if output in ("server", "name"):
         for row in rows:
-            say(str(row.get(output) or ""))
+            print_line(str(row.get(output) or ""))
         return
     table(["SERVER", "NAME", "VERSION", "STATUS", "MESSAGE", "PROJECT"], [_row(r) for r in rows])
 
@@ -208,7 +208,7 @@ def get(which: _Which, output: Output = "yaml") -> None:
     row = Client.from_disk().get(_path(which))
     if not printed(row, output, "server", "name"):
         if output in ("server", "name"):
-            say(str(row.get(output) or ""))
+            print_line(str(row.get(output) or ""))
         else:
             table(["SERVER", "NAME", "VERSION", "STATUS", "MESSAGE", "PROJECT"], [_row(row)])
 
@@ -251,7 +251,7 @@ def set_(
         path("clusters", row["server"], updatedFields=list(changes)),
         {"server": row["server"], "name": row.get("name"), **changes},
     )
-    say(f"Cluster '{which}' updated.")
+    print_line(f"Cluster '{which}' updated.")
 
 
 @app.command()
@@ -268,11 +268,11 @@ def rm(
         ):
             raise typer.Exit(20)
         hub.delete(_path(one))
-        say(f"Cluster '{one}' removed")
+        print_line(f"Cluster '{one}' removed")
 
 
 @app.command("rotate-auth")
 def rotate_auth(which: _Which) -> None:
     """Create a new token for a cluster, and delete the old one there."""
     Client.from_disk().post(_path(which, "rotate-auth"), {})
-    say(f"Cluster '{which}' rotated auth")
+    print_line(f"Cluster '{which}' rotated auth")

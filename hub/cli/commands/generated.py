@@ -8,7 +8,7 @@ import typer
 
 from hub.cli.client import Client, path
 from hub.cli.commands import cluster, proj, repo
-from hub.cli.output import printed, say, table
+from hub.cli.output import print_line, printed, table
 from hub.cli.problem import Problem
 from hub.cli.projectspec import Given, kinds_of
 
@@ -100,7 +100,7 @@ def cluster_stats(output: cluster.Output = "wide") -> None:
         return
     if output in ("server", "name"):
         for row in rows:
-            say(str(row.get(output) or ""))
+            print_line(str(row.get(output) or ""))
         return
     head = ["SERVER", "SHARD", "CONNECTION", "NAMESPACES COUNT", "APPS COUNT", "RESOURCES COUNT"]
     table(head, [_counts(r) for r in rows])

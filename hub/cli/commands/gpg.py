@@ -6,7 +6,7 @@ import typer
 
 from hub.cli import files
 from hub.cli.client import Client, path
-from hub.cli.output import facts, printed, say, table
+from hub.cli.output import facts, print_line, printed, table
 
 app = typer.Typer(help="Keys that sign commits.", no_args_is_help=True)
 _Output = Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")]
@@ -21,9 +21,9 @@ def add(
     """Add public keys."""
     found = Client.from_disk().post(path("gpgkeys"), {"keydata": files.text_of(source)})
     created, skipped = (found.get("created") or {}).get("items") or [], found.get("skipped") or []
-    say(f"Created {len(created)} key(s) from input file")
+    print_line(f"Created {len(created)} key(s) from input file")
     if skipped:
-        say(f"Skipped {len(skipped)} key(s) because they exist already")
+        print_line(f"Skipped {len(skipped)} key(s) because they exist already")
 
 
 @app.command("list")
@@ -52,12 +52,12 @@ def get(
                 ("Key owner", item.get("owner", "")),
             ]
         )
-        say("Key data follows until EOF:")
-        say(item.get("keyData", ""))
+        print_line("Key data follows until EOF:")
+        print_line(item.get("keyData", ""))
 
 
 @app.command()
 def rm(key_id: Annotated[str, typer.Argument(metavar="KEYID", help="Id.")]) -> None:
     """Remove a key."""
     Client.from_disk().delete(path("gpgkeys", keyID=key_id))
-    say(f"Key with key ID '{key_id}' removed")
+    print_line(f"Key with key ID '{key_id}' removed")

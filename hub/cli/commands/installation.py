@@ -29,7 +29,7 @@ def export(
     ] = False,
     passphrase_file: _PassphraseFile = "",
 ) -> None:
-    """Export everything that the hub keeps as manifests, in Argo CD's form, without credentials."""
+    """Export everything that the hub stores, in Argo CD's form, without credentials."""
     import yaml
 
     from hub.cli import passphrase

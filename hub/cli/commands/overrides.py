@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.output import as_yaml, say, table
+from hub.cli.output import as_yaml, print_line, table
 from hub.cli.problem import Problem
 
 app = typer.Typer(
@@ -41,9 +41,9 @@ def validate(
             raise Problem(f"--group {name}: {', '.join(overrides.GROUPS)}")
     verdicts = overrides.validate(_settings(settings), tuple(group or overrides.GROUPS))
     for verdict in verdicts:
-        say(f"{'❌' if verdict.problems else '✅'} {verdict.group}")
-        for line in verdict.problems or (verdict.said,):
-            say(line)
+        print_line(f"{'❌' if verdict.problems else '✅'} {verdict.group}")
+        for line in verdict.problems or (verdict.summary,):
+            print_line(line)
     if any(v.problems for v in verdicts):
         raise typer.Exit(1)
 
@@ -54,8 +54,8 @@ def health(resource: Resource, settings: Settings = "") -> None:
     from hub.cli import overrides
 
     status, message = overrides.assess(_settings(settings), overrides.resource(resource))
-    say(f"STATUS: {status}")
-    say(f"MESSAGE: {message}")
+    print_line(f"STATUS: {status}")
+    print_line(f"MESSAGE: {message}")
 
 
 @app.command("ignore-differences")
@@ -66,11 +66,11 @@ def ignore_differences(resource: Resource, settings: Settings = "") -> None:
     before = overrides.resource(resource)
     after = overrides.ignored(_settings(settings), before)
     if before == after:
-        say("No differences are ignored")
+        print_line("No differences are ignored")
         return
-    say("Following fields are ignored:\n")
+    print_line("Following fields are ignored:\n")
     for line in apps.unified(as_yaml(before), as_yaml(after)):
-        say(line)
+        print_line(line)
 
 
 @app.command("ignore-resource-updates")
@@ -83,7 +83,7 @@ def ignore_resource_updates(resource: Resource, settings: Settings = "") -> None
 
     overrides.resource(resource)
     _settings(settings)
-    say("The hub only handles updates that a comparison sees: there is nothing to ignore")
+    print_line("The hub only handles updates that a comparison sees: there is nothing to ignore")
 
 
 @app.command("list-actions")
@@ -111,9 +111,9 @@ def run_action(
     params = dict(appspec.pair(p, "--param") for p in param or [])
     for operation, after in overrides.run(_settings(settings), before, action, params):
         if operation == "create":
-            say("Following resource would be created:\n")
-            say(as_yaml(after))
+            print_line("Following resource would be created:\n")
+            print_line(as_yaml(after))
         else:
-            say("Following fields have been changed:\n")
+            print_line("Following fields have been changed:\n")
             for line in apps.unified(as_yaml(before), as_yaml(after)):
-                say(line)
+                print_line(line)

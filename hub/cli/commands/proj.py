@@ -8,7 +8,7 @@ import typer
 from hub.cli import files
 from hub.cli.client import Client, path
 from hub.cli.commands import integrity, proj_roles, proj_windows
-from hub.cli.output import facts, printed, say, table
+from hub.cli.output import facts, print_line, printed, table
 from hub.cli.problem import Problem
 from hub.cli.projects import change as change_project
 from hub.cli.projects import read, save, toggle
@@ -173,7 +173,7 @@ def list_(output: Output = "wide") -> None:
         return
     if output == "name":
         for one in items:
-            say(one["metadata"]["name"])
+            print_line(one["metadata"]["name"])
         return
     head = [
         "NAME",
@@ -251,7 +251,7 @@ def get(name: Project, output: Output = "wide") -> None:
         ("Orphaned Resources", [_row(found)[7]]),
     ):
         for number, value in enumerate(values or ["<none>"]):
-            say(f"{label + ':' if not number else '':<30}{value}")
+            print_line(f"{label + ':' if not number else '':<30}{value}")
 
 
 @app.command()
@@ -261,7 +261,7 @@ def edit(name: Project) -> None:
     found = read(hub, name)
     after = files.edited(found["spec"])
     if after == found["spec"]:
-        say("Nothing was changed")
+        print_line("Nothing was changed")
         return
     if not isinstance(after, dict):
         raise Problem("a spec is an object: nothing was changed")

@@ -6,7 +6,7 @@ import typer
 
 from hub.cli.client import Client, path
 from hub.cli.commands.account import seconds
-from hub.cli.output import facts, printed, say, stamp, table
+from hub.cli.output import facts, print_line, printed, stamp, table
 from hub.cli.problem import Problem
 from hub.cli.projects import change as change_project
 from hub.cli.projects import dict_in_place, read, toggle
@@ -34,7 +34,7 @@ def role_list(name: Project, output: Output = "wide") -> None:
         return
     if output == "name":
         for one in roles:
-            say(one["name"])
+            print_line(one["name"])
         return
     table(["ROLE-NAME", "DESCRIPTION"], [[r["name"], r.get("description", "")] for r in roles])
 
@@ -47,13 +47,13 @@ def role_get(name: Project, role: Role, output: Output = "wide") -> None:
     if printed(one, output):
         return
     facts([("Role Name", role), ("Description", one.get("description", ""))])
-    say("Policies:")
+    print_line("Policies:")
     for line in one.get("policies") or []:
-        say(str(line))
-    say("Groups:")
+        print_line(str(line))
+    print_line("Groups:")
     for group in one.get("groups") or []:
-        say(str(group))
-    say("JWT Tokens:")
+        print_line(str(group))
+    print_line("JWT Tokens:")
     tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get(
         "items"
     ) or []
@@ -77,7 +77,7 @@ def role_create(name: Project, role: Role, description: Description = "") -> Non
         spec["roles"] = [*(spec.get("roles") or []), entry]
 
     change_project(name, change)
-    say(f"Role '{role}' created")
+    print_line(f"Role '{role}' created")
 
 
 @app.command("delete")
@@ -89,7 +89,7 @@ def role_delete(name: Project, role: Role) -> None:
         spec["roles"] = [r for r in spec["roles"] if r is not gone]
 
     change_project(name, change)
-    say(f"Role '{role}' deleted")
+    print_line(f"Role '{role}' deleted")
 
 
 _Action = Annotated[str, typer.Option("--action", "-a", help="Such as sync.")]
@@ -146,7 +146,7 @@ def role_add_group(
 ) -> None:
     """Add a group to a role."""
     change_project(name, lambda spec: toggle("groups", group, add=True)(_role_of(spec, role)))
-    say(f"Group '{group}' added to role '{role}'")
+    print_line(f"Group '{group}' added to role '{role}'")
 
 
 @app.command("remove-group")
@@ -155,7 +155,7 @@ def role_remove_group(
 ) -> None:
     """Remove a group from a role."""
     change_project(name, lambda spec: toggle("groups", group, add=False)(_role_of(spec, role)))
-    say(f"Group '{group}' removed from role '{role}'")
+    print_line(f"Group '{group}' removed from role '{role}'")
 
 
 @app.command("create-token")
@@ -172,8 +172,8 @@ def role_create_token(
     body = {"expiresIn": seconds(expires_in), **({"id": id_} if id_ else {})}
     token = Client.from_disk().post(path("projects", name, "roles", role, "token"), body)["token"]
     if not token_only:
-        say(f"Create token succeeded for proj:{name}:{role}.")
-    say(token if token_only else f"  Token: {token}")
+        print_line(f"Create token succeeded for proj:{name}:{role}.")
+    print_line(token if token_only else f"  Token: {token}")
 
 
 @app.command("delete-token")

@@ -7,7 +7,7 @@ import typer
 
 from hub.cli import unsupported
 from hub.cli.client import Client, path
-from hub.cli.output import printed, say, table
+from hub.cli.output import print_line, printed, table
 from hub.cli.problem import Problem
 
 app = typer.Typer(help="Repositories.", no_args_is_help=True)
@@ -184,7 +184,7 @@ def add(
         if v
     }
     Client.from_disk().post(path("repositories", upsert=upsert), body)
-    say(f"Repository '{url}' added")
+    print_line(f"Repository '{url}' added")
 
 
 @app.command("list")
@@ -207,7 +207,7 @@ def list_(
         return
     if output == "url":
         for one in items:
-            say(one["repo"])
+            print_line(one["repo"])
         return
     table(
         ["TYPE", "NAME", "REPO", "INSECURE", "OCI", "LFS", "CREDS", "STATUS", "MESSAGE", "PROJECT"],
@@ -272,4 +272,4 @@ def rm(
     hub = Client.from_disk()
     for url in urls:
         hub.delete(path("repositories", url, appProject=project))
-        say(f"Repository '{url}' removed")
+        print_line(f"Repository '{url}' removed")

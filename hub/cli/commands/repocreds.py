@@ -6,7 +6,7 @@ import typer
 
 from hub.cli.client import Client, path
 from hub.cli.commands import repo
-from hub.cli.output import printed, say, table
+from hub.cli.output import print_line, printed, table
 
 app = typer.Typer(help="Credentials for many repositories.", no_args_is_help=True)
 
@@ -38,7 +38,7 @@ def add(
     """Store credentials for all repositories whose URL has a prefix."""
     body = {"url": url, "type": type_, **repo.secret(locals())}
     Client.from_disk().post(path("repocreds", upsert=upsert), body)
-    say(f"Repository credentials for '{url}' added")
+    print_line(f"Repository credentials for '{url}' added")
 
 
 @app.command("list")
@@ -53,7 +53,7 @@ def list_(
         return
     if output == "url":
         for one in items:
-            say(one["url"])
+            print_line(one["url"])
         return
     table(
         ["URL PATTERN", "USERNAME", "SSH_CREDS", "TLS_CREDS"],
@@ -75,4 +75,4 @@ def rm(urls: Annotated[list[str], typer.Argument(metavar="URL...", help="URLs.")
     hub = Client.from_disk()
     for url in urls:
         hub.delete(path("repocreds", url))
-        say(f"Repository credentials for '{url}' removed")
+        print_line(f"Repository credentials for '{url}' removed")

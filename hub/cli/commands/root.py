@@ -7,7 +7,7 @@ import typer
 
 from hub.cli import config, unsupported
 from hub.cli.client import Client, trust
-from hub.cli.output import printed, say, table
+from hub.cli.output import print_line, printed, table
 from hub.cli.problem import Problem
 
 app = typer.Typer(
@@ -21,8 +21,8 @@ app = typer.Typer(
 def _checked(server: str) -> bool:
     """Return whether to skip the check of a hub's certificate.
 
-    It asks about a certificate that is not trusted.
-    Raises: Problem when the answer is no, or nobody can be asked.
+    The user is asked about a certificate that is not trusted.
+    Raises: Problem when the user declines, or cannot be asked.
     """
     import ssl
 
@@ -42,8 +42,10 @@ def _checked(server: str) -> bool:
             cause = cause.__cause__ or cause.__context__
         if cause is None and "CERTIFICATE" not in str(error):
             return False
-        said = getattr(cause, "verify_message", "") or "it is not trusted"
-        if not typer.confirm(f"WARNING: server certificate had error: {said}. Proceed insecurely?"):
+        reason = getattr(cause, "verify_message", "") or "it is not trusted"
+        if not typer.confirm(
+            f"WARNING: server certificate had error: {reason}. Proceed insecurely?"
+        ):
             raise Problem(
                 "the certificate is not trusted: give --server-crt with its authority"
             ) from error
@@ -115,7 +117,7 @@ def login(
     url = config.server_url(server, plaintext=config.FLAGS.plaintext)
     if not urlsplit(url).hostname:
         raise Problem(
-            f"{server} is no address of a hub: write hub.example or http://127.0.0.1:8000"
+            f"{server} is not the address of a hub: use a form such as hub.example or http://127.0.0.1:8000"
         )
     insecure = config.FLAGS.insecure if skip_test_tls else _checked(url)
     if sso or device:
@@ -128,8 +130,8 @@ def login(
         who = username or typer.prompt("Username")
         secret = password or typer.prompt("Password", hide_input=True)
         client.login(url, who, secret, insecure=insecure, code=otp, name=name)
-    say(f"'{who}' logged in successfully")
-    say(f"Context '{name or url.partition('://')[2]}' updated")
+    print_line(f"'{who}' logged in successfully")
+    print_line(f"Context '{name or url.partition('://')[2]}' updated")
 
 
 def _port(callback: str) -> int:
@@ -155,7 +157,7 @@ def configure(
 ) -> None:
     """Explain that -y skips questions, for scripts that configure prompts."""
     unsupported.note("--prompts-enabled", prompts is not None, "commands prompt only at a terminal")
-    say("Commands prompt only at a terminal, and skip prompts with -y")
+    print_line("Commands prompt only at a terminal, and skip prompts with -y")
 
 
 @app.command()
@@ -190,7 +192,7 @@ def relogin(
     else:
         secret = password or typer.prompt(f"Password of {who}", hide_input=True)
         client.login(found.server, who, secret, insecure=found.insecure, code=otp, name=found.name)
-    say(f"Context '{found.name}' updated")
+    print_line(f"Context '{found.name}' updated")
 
 
 @app.command()
@@ -208,7 +210,7 @@ def logout(
         if problem.status != 401:
             raise
     config.forget(found.name, whole=False)
-    say(f"Logged out from '{found.name or found.server}'")
+    print_line(f"Logged out from '{found.name or found.server}'")
 
 
 @app.command()
@@ -235,13 +237,13 @@ def context(
         raise Problem(f"there is no context {name!r}; there are {', '.join(names) or 'none'}")
     if delete:
         config.forget(name, whole=True)
-        say(f"Context '{name}' deleted")
+        print_line(f"Context '{name}' deleted")
         return
     if document.get("current-context") != name:
         document["previous-context"] = document.get("current-context")
         document["current-context"] = name
         config.save(document)
-    say(f"Switched to context '{name}'")
+    print_line(f"Switched to context '{name}'")
 
 
 @app.command()
@@ -262,14 +264,14 @@ def version(
         found["server"] = Client.from_disk().get("/api/version")
     if printed(found, output):
         return
-    say(f"flotilla: {own['Version']}")
+    print_line(f"flotilla: {own['Version']}")
     if not short:
-        say(f"  Compiler: {own['Compiler']}")
+        print_line(f"  Compiler: {own['Compiler']}")
     if not client_only:
-        say(f"flotilla-server: {found['server'].get('Version', '')}")
+        print_line(f"flotilla-server: {found['server'].get('Version', '')}")
         for field in ("KustomizeVersion", "HelmVersion", "JsonnetVersion") if not short else ():
             if found["server"].get(field):
-                say(f"  {field.removesuffix('Version')} Version: {found['server'][field]}")
+                print_line(f"  {field.removesuffix('Version')} Version: {found['server'][field]}")
 
 
 @app.command()
@@ -303,4 +305,6 @@ def completion(
 
     if shell not in ("bash", "zsh", "fish"):
         raise Problem(f"{shell}: there is completion for bash, zsh and fish")
-    say(get_completion_script(prog_name="flotilla", complete_var="_FLOTILLA_COMPLETE", shell=shell))
+    print_line(
+        get_completion_script(prog_name="flotilla", complete_var="_FLOTILLA_COMPLETE", shell=shell)
+    )

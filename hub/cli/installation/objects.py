@@ -44,7 +44,7 @@ def take_application(report: Report, document: Document, name: str) -> None:
         (o for o in metadata.get("ownerReferences") or [] if o.get("kind") == "ApplicationSet"),
         None,
     )
-    if owner and str(owner.get("name")) in report.made_by_sets:
+    if owner and str(owner.get("name")) in report.generated:
         report.line(f"Application {name}", "unchanged", f"set {owner['name']} makes it")
         return
     where = str(metadata.get("namespace") or "")
@@ -114,7 +114,7 @@ def take_set(report: Report, document: Document, name: str) -> None:
         body,
         lambda: report.hub.post(path("applicationsets", upsert=True), body),
     )
-    report.made_by_sets.add(name)
+    report.generated.add(name)
     _not_served(
         report,
         f"ApplicationSet {name}",

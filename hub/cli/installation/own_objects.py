@@ -1,4 +1,4 @@
-"""Export and import of what the hub keeps beyond Argo CD's objects.
+"""Export and import what the hub stores in addition to Argo CD's objects.
 
 That is roles, grants, providers, notices, the targets of the audit trail, the data of generators.
 """

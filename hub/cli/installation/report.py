@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.cli.client import Client
-from hub.cli.output import say
+from hub.cli.output import print_line
 from hub.cli.problem import Problem
 
 Document = dict[str, Any]
@@ -36,7 +36,7 @@ class Report:
     def __init__(self, hub: Client, *, dry_run: bool, stop_operation: bool = False) -> None:
         self.hub, self.dry_run, self.stop_operation = hub, dry_run, stop_operation
         self.lines: list[Line] = []
-        self.made_by_sets: set[str] = set()
+        self.generated: set[str] = set()
 
     def show(self, *, verbose: bool = True) -> None:
         """Print the results; without `verbose` unchanged objects are left out.
@@ -48,10 +48,10 @@ class Report:
                 continue
             changes = ("created", "updated", "pruned")
             dry = " (dry run)" if self.dry_run and line.result in changes else ""
-            say(f"{line.what} {line.result}{dry}{f': {line.note}' if line.note else ''}")
+            print_line(f"{line.what} {line.result}{dry}{f': {line.note}' if line.note else ''}")
         same = sum(line.result == "unchanged" for line in self.lines)
         if same and not verbose:
-            say(f"{same} unchanged")
+            print_line(f"{same} unchanged")
         failed = sum(line.result == "failed" for line in self.lines)
         if failed:
             raise Problem(f"{failed} of {len(self.lines)} could not be imported; the others were")

@@ -17,7 +17,7 @@ const KEYS = /** @type {const} */ ([
   ["V", "Table, tiles, summary"],
   ["S, R", "Sync…, refresh"],
   ["Arrows, Space", "In the drawing: move, fold"],
-  ["Enter, N", "In the drawing: to what was looked for, to the next"],
+  ["Enter, N", "In the drawing: go to the first match, to the next one"],
   ["D L E M", "In the drawing: diff, logs, events, manifest"],
   ["Esc", "Close"],
 ]);

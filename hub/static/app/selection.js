@@ -59,7 +59,7 @@ export async function bulk(what) {
       failed += 1;
     });
     done += 1;
-    said.textContent = `${done} of ${rows.length} looked at`;
+    said.textContent = `${done} of ${rows.length} refreshed`;
   };
   await Promise.all(rows.map(refresh));
   showPicked();

@@ -89,7 +89,7 @@ const LISTS = {
  */
 function showGone(root) {
   const [what, href, name] = LISTS[root.dataset.live ?? ""] || LISTS.application;
-  const textContent = `This ${what} is gone, or you may not see it any more.`;
+  const textContent = `This ${what} was deleted, or you no longer have permission to see it.`;
   const link = make("a", { href, className: "link", textContent: `Show the ${name}` });
   const lead = make("p", { className: "ink", textContent });
   root.replaceWith(make("div", { className: "empty" }, lead, make("p", {}, link)));

@@ -1,6 +1,6 @@
 """The tone and icon of each state on pages."""
 
-_LOOKS = {
+_STATES = {
     "Healthy": ("ok", "healthy"),
     "Synced": ("ok", "synced"),
     "Succeeded": ("ok", "check"),
@@ -17,16 +17,16 @@ _LOOKS = {
     "Waiting": ("held", "waiting"),
     "Missing": ("none", "missing"),
 }
-_ROUND = {"Unknown": ("none", "unknown")}
+_OTHER_STATES = {"Unknown": ("none", "unknown")}
 
 
-def look_of(word: str, *, sync: bool = False) -> tuple[str, str]:
+def tone_and_icon(word: str, *, sync: bool = False) -> tuple[str, str]:
     """Return tone and icon of a state; a sync that is unknown is a square."""
     if sync and word not in ("Synced", "OutOfSync"):
         return "none", "syncunknown"
-    return _LOOKS.get(word) or _ROUND["Unknown"]
+    return _STATES.get(word) or _OTHER_STATES["Unknown"]
 
 
 def tone(word: str) -> str:
     """Return the tone of a state."""
-    return look_of(word)[0]
+    return tone_and_icon(word)[0]
