@@ -156,7 +156,12 @@ class _Merge:
         result = live
         for name, value in wanted.items():
             current = live.get(name)
-            if value is None or (value == current and type(value) is str):
+            if value == current and (value is None or type(value) is str):
+                continue
+            if value is None:
+                if not is_zero(current) and self._is_reset((*path, name), current):
+                    result = dict(live) if result is live else result
+                    del result[name]
                 continue
             before = ABSENT if current is None else current
             inner = type_.field(name)
@@ -166,10 +171,14 @@ class _Merge:
                 result[name] = merged
         for field in ours or ():
             name = field[2:]
-            if field.startswith("f:") and wanted.get(name) is None and live.get(name) is not None:
+            if field.startswith("f:") and name not in wanted and live.get(name) is not None:
                 result = dict(live) if result is live else result
                 self._drop(result, name, (ours or {})[field], (*path, name))
         return result
+
+    def _is_reset(self, path: Path, live: Any) -> bool:
+        # A null resets a field to its default, which may be the live value.
+        return self._unsure(path, live, ABSENT, likely=live) is ABSENT
 
     def _value(self, wanted: Any, live: Any, type_: Type, ours: Fields | None, path: Path) -> Any:
         if live is ABSENT:
@@ -446,7 +455,7 @@ def _answered_map(
     for name in [*live, *(n for n in answer if n not in live)]:
         before, after = live.get(name, ABSENT), answer.get(name, ABSENT)
         mine, value = child_of(ours, name), before
-        if stated.get(name) is not None:
+        if name in stated:
             value = _answered(after, before, stated[name], type_.field(name), mine, gone=gone)
         elif mine is not None and gone:
             value = before if before is ABSENT else _without(before, mine, None)

@@ -3,7 +3,8 @@
 import base64
 from typing import Any
 
-from hub.engine.resource import Manifest, resource_key
+from hub.engine.resource import Manifest, is_builtin, resource_key
+from hub.engine.schema import ABSENT, ANY, LIST, MAP, Type
 
 _SERVER_METADATA = (
     "managedFields",
@@ -17,14 +18,15 @@ _SERVER_METADATA = (
 )
 
 
-def normalize_desired(manifest: Manifest) -> Manifest:
+def normalize_desired(manifest: Manifest, type_: Type | None = None) -> Manifest:
     """Normalize a manifest from a source.
 
-    `stringData` moves into `data`; nulls, `status`, and empty annotations and labels are removed.
+    `stringData` moves into `data`; `status` and empty annotations and labels are removed, and the
+    nulls that state nothing: all of them without the type of a built-in kind.
     """
     key = resource_key(manifest)
     result = {k: v for k, v in manifest.items() if k != "status"}
-    if key.group == "" and key.kind == "Secret":
+    if (key.group, key.kind) == ("", "Secret"):
         result = _fold_string_data(result)
     if is_aggregated_role(result) and not result.get("rules"):
         # An empty list would take over the field that the cluster fills in.
@@ -36,12 +38,19 @@ def normalize_desired(manifest: Manifest) -> Manifest:
     }
     for field in ("annotations", "labels"):
         if field in metadata:
-            metadata[field] = {k: ("" if v is None else v) for k, v in metadata[field].items()}
-    return dict(without_nulls({**result, "metadata": metadata}))
+            metadata[field] = _with_empty_text(metadata[field])
+    result = {**result, "metadata": metadata}
+    is_known = type_ is not None and is_builtin(key.group)
+    return dict(with_stated_nulls(result, type_) if is_known else without_nulls(result))
+
+
+def _with_empty_text(texts: dict[str, Any]) -> dict[str, Any]:
+    """Replace the null of a key by an empty text, as API servers do where a map holds texts."""
+    return {key: "" if text is None else text for key, text in texts.items()}
 
 
 def _fold_string_data(manifest: Manifest) -> Manifest:
-    data = {k: ("" if v is None else v) for k, v in (manifest.get("data") or {}).items()}
+    data = _with_empty_text(manifest.get("data") or {})
     for name, text in (manifest.get("stringData") or {}).items():
         value = "" if text is None else text if isinstance(text, str) else str(text)
         data[name] = base64.b64encode(value.encode()).decode()
@@ -56,6 +65,35 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [without_nulls(item) for item in value]
     return value
+
+
+def with_stated_nulls(value: Any, type_: Type) -> Any:
+    """Replace the nulls of a built-in kind by what they state to an API server.
+
+    A null list or map is an empty one: `rules: null` of a Role grants nothing. The null of another
+    field resets it, and stays. Nulls inside atomic values and of unknown fields state nothing.
+    """
+    if isinstance(value, list) and type_.keys:
+        return [with_stated_nulls(item, type_.element) for item in value]
+    if not isinstance(value, dict) or type_.is_atomic or type_.shape != MAP:
+        return without_nulls(value)
+    found = {name: _stated(inner, name, type_) for name, inner in value.items()}
+    return {name: inner for name, inner in found.items() if inner is not ABSENT}
+
+
+def _stated(value: Any, name: str, around: Type) -> Any:
+    type_ = around.field(name)
+    if value is not None:
+        return with_stated_nulls(value, type_)
+    if around.is_key(name):
+        return "" if type_.default == "" else ABSENT
+    if type_.shape == LIST:
+        return []
+    if type_.is_keyed_by_author:
+        return {}
+    # An API server sets creation times; a field that identifies an element has its default.
+    is_given = type_.shape == ANY or type_.default is not ABSENT or name == "creationTimestamp"
+    return ABSENT if is_given else None
 
 
 def for_comparison(manifest: Manifest, *, ignore_status: bool = True) -> Manifest:

@@ -237,6 +237,11 @@ class Type:
         self._values: Type | None = None
 
     @property
+    def is_keyed_by_author(self) -> bool:
+        """Whether it is a map without fixed fields, such as labels."""
+        return self.shape == MAP and not self._fields and "v" in self._words
+
+    @property
     def element(self) -> "Type":
         """The type of a list's elements, or of the values of a map without fixed fields."""
         if self._values is None:

@@ -43,7 +43,7 @@ def manifest_to_send(
     Raises: ManifestError for a repeated element that API servers reject, RuleError for a rule that
         fails.
     """
-    wanted, repeated = normalize_desired(manifest), list[Duplicate]()
+    wanted, repeated = normalize_desired(manifest, type_), list[Duplicate]()
     if type_ is not None:
         wanted, repeated = without_duplicates(wanted, type_)
     if live is None or preserved is None:

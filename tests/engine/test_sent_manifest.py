@@ -84,3 +84,53 @@ def test_a_type_that_is_not_known_leaves_lists_as_they_are():
     stated = deployment(("A", "1"), ("A", "2"))
 
     assert variables(manifest_to_send(stated, None, None)[0]) == [("A", "1"), ("A", "2")]
+
+
+ROLE = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"}}
+POLICY = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "p"},
+}
+WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
+MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+
+
+@pytest.mark.parametrize(
+    ("stated", "sent"),
+    [
+        pytest.param(ROLE | {"rules": None}, ROLE | {"rules": []}, id="an atomic list"),
+        pytest.param(
+            POLICY | {"spec": {"ingress": None}}, POLICY | {"spec": {"ingress": []}}, id="a list"
+        ),
+        pytest.param(
+            POLICY | {"spec": {"ingress": [{"from": None}, {"from": [{"podSelector": None}]}]}},
+            POLICY | {"spec": {"ingress": [{}, {"from": [{}]}]}},
+            id="inside an atomic value",
+        ),
+        pytest.param(
+            deployment(env=None, ports=[{"containerPort": 1, "protocol": None, "name": None}]),
+            deployment(env=[], ports=[{"containerPort": 1, "name": None}]),
+            id="in elements, but not what identifies them",
+        ),
+        pytest.param(
+            deployment(resources={"limits": None}, securityContext=None),
+            deployment(resources={"limits": {}}, securityContext=None),
+            id="a map and a struct of an element",
+        ),
+        pytest.param(
+            WIDGET | {"spec": {"words": None, "size": None}},
+            WIDGET | {"spec": {}},
+            id="a custom kind",
+        ),
+        pytest.param(MAP | {"data": None}, MAP | {"data": {}}, id="a map of texts"),
+        pytest.param(MAP | {"data": {"a": None}}, MAP | {"data": {"a": ""}}, id="a text"),
+        pytest.param(MAP | {"immutable": None}, MAP | {"immutable": None}, id="a scalar"),
+        pytest.param(MAP | {"other": None}, MAP, id="an unknown field"),
+        pytest.param(
+            MAP | {"metadata": {"name": "c", "creationTimestamp": None}}, MAP, id="a server's field"
+        ),
+    ],
+)
+def test_a_null_states_what_it_does_to_an_api_server(stated, sent):
+    assert manifest_to_send(stated, None, type_for(stated))[0] == sent

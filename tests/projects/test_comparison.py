@@ -2,6 +2,7 @@
 written twice.
 """
 
+import copy
 import time
 from pathlib import Path
 
@@ -183,9 +184,20 @@ def test_zero_values_count_and_are_applied(hub, genuine, repo, app, namespace):
 
 RBAC = "rbac.authorization.k8s.io"
 EVERYTHING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
-EMPTY_LISTS = {
-    "role": (manifest("Role", f"{RBAC}/v1", "role", rules=[]), {"rules": [EVERYTHING]}),
-    "ingress": (
+NOTHING = {
+    "empty role": (manifest("Role", f"{RBAC}/v1", "role", rules=[]), {"rules": [EVERYTHING]}),
+    "null role": (manifest("Role", f"{RBAC}/v1", "null-role", rules=None), {"rules": [EVERYTHING]}),
+    "null subjects": (
+        manifest(
+            "RoleBinding",
+            f"{RBAC}/v1",
+            "binding",
+            roleRef={"apiGroup": RBAC, "kind": "Role", "name": "role"},
+            subjects=None,
+        ),
+        {"subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}]},
+    ),
+    "empty ingress": (
         manifest(
             "NetworkPolicy",
             "networking.k8s.io/v1",
@@ -194,14 +206,57 @@ EMPTY_LISTS = {
         ),
         {"spec": {"ingress": [{}]}},
     ),
-    "pullers": (
+    "null egress": (
+        manifest(
+            "NetworkPolicy",
+            "networking.k8s.io/v1",
+            "egress",
+            spec={"podSelector": {}, "policyTypes": ["Egress"], "egress": None},
+        ),
+        {"spec": {"egress": [{}]}},
+    ),
+    "empty pull secrets": (
         manifest("ServiceAccount", "v1", "pullers", imagePullSecrets=[]),
         {"imagePullSecrets": [{"name": "other"}]},
     ),
+    "null token": (
+        manifest("ServiceAccount", "v1", "token", automountServiceAccountToken=None),
+        {"automountServiceAccountToken": True},
+    ),
+    "null fields of pods": (
+        manifest(
+            "Deployment",
+            "apps/v1",
+            "pods",
+            spec={
+                "replicas": 0,
+                "paused": None,
+                "selector": {"matchLabels": {"a": "b"}},
+                "template": {
+                    "metadata": {"labels": {"a": "b"}, "creationTimestamp": None},
+                    "spec": {
+                        "hostNetwork": None,
+                        "tolerations": None,
+                        "containers": [
+                            {
+                                "name": "c",
+                                "image": "x",
+                                "args": None,
+                                "imagePullPolicy": None,
+                                "ports": [{"containerPort": 80, "protocol": None}],
+                            }
+                        ],
+                    },
+                },
+            },
+        ),
+        {"spec": {"template": {"spec": {"hostNetwork": True}}}},
+    ),
 }
+"""Resources that state that there is nothing, and what somebody adds to them."""
 
 
-def test_an_empty_list_in_git_is_restored(hub, genuine, repo, app, namespace):
+def test_what_git_states_as_empty_is_restored(hub, genuine, repo, app, namespace):
     cluster_role = manifest(
         "ClusterRole",
         f"{RBAC}/v1",
@@ -216,14 +271,18 @@ def test_an_empty_list_in_git_is_restored(hub, genuine, repo, app, namespace):
         rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}],
     )
     part["metadata"]["labels"] = {"part-of": namespace}
-    stated = [m for m, _ in EMPTY_LISTS.values()]
-    repo.commit({"all.yaml": yaml.safe_dump_all([*stated, cluster_role, part])})
+    stated = [m for m, _ in NOTHING.values()]
+    # A null that resets a field to its default makes no difference.
+    scaled = copy.deepcopy(NOTHING["null fields of pods"][0])
+    scaled["metadata"]["name"] = "scaled"
+    scaled["spec"]["replicas"] = None
+    repo.commit({"all.yaml": yaml.safe_dump_all([*stated, scaled, cluster_role, part])})
     name = app(repo, genuine, namespace)
     hub.wait_status(name, "OutOfSync")
     sync(hub, name)
     hub.wait_status(name, "Synced")
 
-    for stated, patch in EMPTY_LISTS.values():
+    for stated, patch in NOTHING.values():
         group = stated["apiVersion"].rpartition("/")[0]
         genuine.patch(group, stated["kind"], namespace, stated["metadata"]["name"], patch)
 
@@ -231,11 +290,12 @@ def test_an_empty_list_in_git_is_restored(hub, genuine, repo, app, namespace):
         found = states(hub, name)
         return {resource for resource, status in found.items() if status == "OutOfSync"}
 
-    wanted = {f"{m['kind']} {m['metadata']['name']}" for m, _ in EMPTY_LISTS.values()}
+    wanted = {f"{m['kind']} {m['metadata']['name']}" for m, _ in NOTHING.values()}
     hub.wait(lambda: differing() == wanted, f"OutOfSync: {wanted}")
     sync(hub, name)
     hub.wait_status(name, "Synced")
     assert not genuine.get(RBAC, "Role", namespace, "role")["rules"]
+    assert genuine.get("apps", "Deployment", namespace, "scaled")["metadata"]["generation"] == 1
     assert genuine.get(RBAC, "ClusterRole", "", cluster_role["metadata"]["name"])["rules"]
 
 

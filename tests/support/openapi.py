@@ -113,6 +113,19 @@ SCHEMAS: dict[str, Any] = {
             )
         ),
     ),
+    "ConfigMap": resource(
+        "",
+        "v1",
+        "ConfigMap",
+        data={"type": "object", "additionalProperties": VALUE},
+        immutable=TRUTH,
+    ),
+    "Role": resource(
+        "rbac.authorization.k8s.io",
+        "v1",
+        "Role",
+        rules=array(struct(verbs=array(TEXT), resources=array(TEXT))),
+    ),
     "Secret": resource(
         "",
         "v1",
