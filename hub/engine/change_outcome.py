@@ -1,6 +1,7 @@
 """Determine from a live resource whether an earlier change took effect."""
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ from hub.engine.field_sets import MANAGER
 from hub.engine.resource import Manifest
 from hub.engine.secret_masking import digest_of
 
+_PRECONDITIONS = ("resourceVersion", "uid")
+"""Fields of a patch that it does not set."""
 PATCH, DELETE, CREATE = "patch", "delete", "create"
 _NOISE = ("managedFields", "resourceVersion", "generation", "creationTimestamp", "selfLink")
 
@@ -62,11 +65,83 @@ def outcome_of(plan: Mapping[str, Any], current: Manifest | None) -> Outcome:
         )
     if now["resourceVersion"] == before.get("resourceVersion"):
         return Outcome("failed", f"not applied: resourceVersion is still {now['resourceVersion']}")
-    if contains_patch(current, plan.get("patch")):
-        return Outcome("allowed", "applied: the resource has the requested values")
-    if now["own"] != before.get("own"):
+    return _patched(current, plan.get("patch"), is_ours=now["own"] != before.get("own"))
+
+
+def _patched(current: Manifest, patch: Any, *, is_ours: bool) -> Outcome:
+    """Return the outcome of a patch; `is_ours` tells whether the hub updated the resource since."""
+    if current.get("kind") == "Secret":
+        patch = _with_folded_text(patch)
+    if contains_patch(current, patch):
+        if is_ours or not _sets_values(patch):
+            return Outcome("allowed", "applied: the resource has the requested values")
+        return Outcome(
+            "unknown",
+            "the resource has the requested values, but others own them: check who set them",
+        )
+    if is_ours:
         return Outcome("allowed", "applied, and the resource was changed again since")
+    if _is_taken_over(current, patch):
+        return Outcome(
+            "unknown",
+            "others changed the same fields since; whether it was applied before is unknown",
+        )
     return Outcome("failed", "not applied: the resource was changed only by others")
+
+
+def _with_folded_text(patch: Any) -> Any:
+    """Return a patch of a Secret with `stringData` as the `data` that servers store instead."""
+    if not isinstance(patch, Mapping) or not isinstance(patch.get("stringData"), Mapping):
+        return patch
+    texts = {k: v for k, v in patch["stringData"].items() if isinstance(v, str)}
+    encoded = {k: base64.b64encode(v.encode()).decode() for k, v in texts.items()}
+    rest = {k: v for k, v in patch.items() if k != "stringData"}
+    return {**rest, "data": {**(patch.get("data") or {}), **encoded}}
+
+
+def _sets_values(patch: Any) -> bool:
+    """Return whether a patch sets a value, and does not only remove fields."""
+    if isinstance(patch, list):
+        return any(isinstance(step, Mapping) and step.get("op") != "remove" for step in patch)
+    if isinstance(patch, Mapping):
+        return any(_sets_values(v) for k, v in patch.items() if k not in _PRECONDITIONS)
+    return patch is not None
+
+
+def _is_taken_over(current: Manifest, patch: Any) -> bool:
+    """Return whether another manager updated a field that the patch sets."""
+    entries = (current.get("metadata") or {}).get("managedFields") or []
+    others = [
+        entry.get("fieldsV1")
+        for entry in entries
+        if isinstance(entry, Mapping) and entry.get("manager") != MANAGER
+    ]
+    return any(_overlaps(fields, path) for fields in others for path in _paths(patch))
+
+
+def _overlaps(fields: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if not isinstance(fields, Mapping):
+            return False
+        if f"f:{name}" not in fields:
+            # Elements of lists have keys of their own: what is in the same list may be the same.
+            return any(key.startswith(("k:", "v:", "i:")) for key in fields)
+        fields = fields[f"f:{name}"]
+    return True
+
+
+def _paths(patch: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the paths of the values that a patch sets, up to the first list."""
+    if isinstance(patch, list) and not path:
+        for step in patch:
+            if isinstance(step, Mapping) and step.get("op") in ("add", "replace"):
+                yield tuple(_parts(str(step.get("path", ""))))
+    elif isinstance(patch, Mapping) and patch:
+        for name, value in patch.items():
+            if name not in _PRECONDITIONS and not str(name).startswith("$"):
+                yield from _paths(value, (*path, str(name)))
+    elif patch is not None:
+        yield path
 
 
 def _created(current: Manifest | None) -> Outcome:
@@ -108,8 +183,7 @@ def _holds(current: Any, wanted: Any) -> bool:
 
 
 def _holds_field(current: Mapping[str, Any], name: str, wanted: Any) -> bool:
-    if name in ("resourceVersion", "uid"):
-        # Preconditions of the patch, not values it sets.
+    if name in _PRECONDITIONS:
         return True
     return name not in current if wanted is None else _holds(current.get(name), wanted)
 
@@ -120,11 +194,14 @@ _ABSENT = object()
 def _holds_step(current: Any, step: Mapping[str, Any]) -> bool:
     if step.get("op") not in ("add", "replace", "remove"):
         return step.get("op") == "test"
-    parts = [p.replace("~1", "/").replace("~0", "~") for p in str(step.get("path", "")).split("/")]
-    found = _at(current, parts[1:])
+    found = _at(current, _parts(str(step.get("path", ""))))
     if step["op"] == "remove":
         return found is _ABSENT
     return bool(found == step.get("value"))
+
+
+def _parts(pointer: str) -> list[str]:
+    return [p.replace("~1", "/").replace("~0", "~") for p in pointer.split("/")[1:]]
 
 
 def _at(current: Any, parts: list[str]) -> Any:

@@ -84,13 +84,14 @@ def _int_of(text: str) -> int:
     return sign * int(digits)
 
 
-def _construct_float(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> float | int:
+def _construct_float(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> float | int | str:
     text = str(loader.construct_scalar(node)).replace("_", "").lower()
     if text.lstrip("+-") in {".inf", ".nan"}:
         raise ManifestError(f"{text} is not a valid JSON number")
     value = float(text)
     if value in (math.inf, -math.inf):
-        raise ManifestError(f"{text[:40]} is not a valid JSON number")
+        # As go-yaml: a number that no float holds, such as the commit 12e4567, is text.
+        return str(loader.construct_scalar(node))
     return int(value) if value.is_integer() and abs(value) < 2**63 else value
 
 

@@ -6,12 +6,14 @@ from hub.engine.change_outcome import fingerprint, outcome_of, without_noise
 from hub.engine.field_sets import MANAGER
 
 
-def thing(version="7", uid="u", own="t1", deleted=False, **fields):
+def thing(version="7", uid="u", own="t1", deleted=False, others=None, **fields):
+    theirs = [{"manager": "hand", "operation": "Update", "fieldsV1": others}] if others else []
     metadata = {
         "name": "a",
         "uid": uid,
         "resourceVersion": version,
-        "managedFields": [{"manager": MANAGER, "operation": "Update", "time": own}] if own else [],
+        "managedFields": [{"manager": MANAGER, "operation": "Update", "time": own}] * bool(own)
+        + theirs,
         **({"deletionTimestamp": "2026-03-01T00:00:00Z"} if deleted else {}),
     }
     return {"kind": "ConfigMap", "metadata": metadata, **fields}
@@ -28,8 +30,31 @@ STRATEGIC = {"items": [{"name": "x", "n": 2}]}
 
 CASES = {
     "nothing happened": ("patch", MERGE, BEFORE, "failed"),
-    "the object has what was asked for": ("patch", MERGE, thing("8", data={"a": "2"}), "allowed"),
-    "a JSON patch is in the object": ("patch", JSON, thing("8", data={"a": "2"}), "allowed"),
+    "the object has what was asked for": (
+        "patch",
+        MERGE,
+        thing("8", own="t2", data={"a": "2"}),
+        "allowed",
+    ),
+    "a JSON patch is in the object": (
+        "patch",
+        JSON,
+        thing("8", own="t2", data={"a": "2"}),
+        "allowed",
+    ),
+    "somebody else made the same change": (
+        "patch",
+        MERGE,
+        thing("8", others={"f:data": {"f:a": {}}}, data={"a": "2"}),
+        "unknown",
+    ),
+    "what it removes is gone": ("patch", {"data": {"b": None}}, thing("8", data={}), "allowed"),
+    "text of a Secret": (
+        "patch",
+        {"stringData": {"p": "x"}},
+        thing("8", own="t2", data={"p": "eA=="}) | {"kind": "Secret"},
+        "allowed",
+    ),
     "what a JSON patch removes is there": (
         "patch",
         JSON,
@@ -39,10 +64,33 @@ CASES = {
     "an element of a list": (
         "patch",
         STRATEGIC,
-        thing("8", items=[{"name": "x", "n": 2, "z": 1}]),
+        thing("8", own="t2", items=[{"name": "x", "n": 2, "z": 1}]),
         "allowed",
     ),
-    "others changed the object": ("patch", MERGE, thing("8", data={"a": "3"}), "failed"),
+    "others changed other fields": (
+        "patch",
+        MERGE,
+        thing("8", others={"f:data": {"f:c": {}}}, data={"a": "1", "c": "1"}),
+        "failed",
+    ),
+    "others changed the same field": (
+        "patch",
+        MERGE,
+        thing("8", others={"f:data": {"f:a": {}}}, data={"a": "3"}),
+        "unknown",
+    ),
+    "others changed the field of a JSON patch": (
+        "patch",
+        JSON,
+        thing("8", others={"f:data": {"f:a": {}}}, data={"a": "3"}),
+        "unknown",
+    ),
+    "others changed an element of the same list": (
+        "patch",
+        STRATEGIC,
+        thing("8", others={"f:items": {'k:{"name":"x"}': {"f:n": {}}}}, items=[{"name": "x"}]),
+        "unknown",
+    ),
     "made, and then changed by others": (
         "patch",
         MERGE,
@@ -95,7 +143,7 @@ def test_the_last_element_of_a_list_is_what_was_added():
     step = {"op": "add", "path": "/items/-", "value": 2}
     plan = {"how": "patch", "patch": [step], "fingerprint": fingerprint(BEFORE)}
 
-    assert outcome_of(plan, thing("8", items=[1, 2])).outcome == "allowed"
+    assert outcome_of(plan, thing("8", own="t2", items=[1, 2])).outcome == "allowed"
 
 
 def test_a_field_of_what_is_no_object_is_not_held():

@@ -117,7 +117,12 @@ def test_numbers_that_json_writers_do_not_take(text, value):
     assert found["a"] == value and type(found["a"]) is type(value)
 
 
-@pytest.mark.parametrize("text", ["9" * 5000, "1e999", "0x" + "f" * 400])
+@pytest.mark.parametrize("text", ["12e4567", "1e999", "-1E+400", "1_0e999"])
+def test_a_number_that_no_float_holds_is_text(text):
+    assert parse_yaml(f"a: {text}\n") == [{"a": text}]
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "0x" + "f" * 400])
 def test_numbers_that_nothing_holds(text):
     with pytest.raises(ManifestError, match="number"):
         parse_yaml(f"a: {text}")
