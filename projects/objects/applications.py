@@ -35,6 +35,7 @@ from projects.objects.specs import (
     spec_problems,
     spec_refusals,
 )
+from projects.objects.sync_windows import resume_blocked
 from projects.sources.git_remotes import JUST_NOW
 
 PROPAGATION = {
@@ -453,6 +454,7 @@ def _store_project(
         after=spec,
     )
     mirror(project_json(project))
+    resume_blocked()
     publish()
     for pk in keys:
         wake(TaskName.PROJECTS_REFRESH, pk)

@@ -2,9 +2,28 @@
 
 from datetime import datetime
 
+from django.utils import timezone
+
 from hub.engine.sync_windows import Windows, windows_for
-from projects.models import Application
+from hub.events.queue import wake
+from hub.events.task_names import TaskName
+from projects.models import Application, Operation
 from projects.objects.specs import project_of_or_none
+
+BLOCKED = "waiting: blocked by a sync window"
+"""How the message of an operation begins that a window holds."""
+
+
+def resume_blocked() -> None:
+    """Let every operation that a window holds look at the windows again.
+
+    Also those of other projects, because they may inherit the windows that changed.
+    """
+    blocked = Operation.objects.filter(phase="Running", message__startswith=BLOCKED)
+    keys = list(blocked.values_list("pk", flat=True))
+    blocked.update(due_at=timezone.now())
+    for pk in keys:
+        wake(TaskName.PROJECTS_SYNC, pk)
 
 
 def windows_of(application: Application, now: datetime) -> Windows:

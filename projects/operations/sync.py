@@ -51,7 +51,7 @@ from projects.access import refusal_audit
 from projects.destinations.dry_runs import in_parallel
 from projects.models import Application, Operation
 from projects.objects.manifests import stamp
-from projects.objects.sync_windows import windows_of
+from projects.objects.sync_windows import BLOCKED, windows_of
 from projects.operations.applying import (
     OPERATION_ID,
     SETTLE_SECONDS,
@@ -150,9 +150,9 @@ def _waits_for_window(operation: Operation) -> bool:
     wait, when = timedelta(minutes=5), ""
     if reopens:
         wait = min(max(reopens - now, RECHECK_INTERVAL), wait)
-        when = f" until {reopens.astimezone(UTC).strftime('%Y-%m-%d %H:%M UTC')}"
+        when = f", may change at {reopens.astimezone(UTC).strftime('%Y-%m-%d %H:%M UTC')}"
     refusal_audit.refused(operation, refusal_audit.BLOCKED)
-    postpone(operation, f"waiting: blocked by a sync window{when}", wait)
+    postpone(operation, f"{BLOCKED}{when}", wait)
     return True
 
 

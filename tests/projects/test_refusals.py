@@ -204,6 +204,33 @@ def test_automated_sync_is_refused_once_for_each_revision(hub, sandbox, repo, ap
     assert [e.revisions for e in refusals(object=f"argocd/{name}")] == [[first], [second]]
 
 
+@pytest.mark.parametrize("windows", [[], [{**CLOSED[0], "manualSync": True}]], ids=["none", "open"])
+def test_an_operation_that_a_window_holds_goes_on_when_the_windows_change(
+    windows, hub, sandbox, repo, app, namespace
+):
+    project(hub, "team", syncWindows=[])
+    repo.commit({"a.yaml": config_map("a")})
+    name = app(repo, sandbox, namespace, project="team")
+    hub.wait_status(name, sync="OutOfSync")
+    hub.post(f"/api/v1/applications/{name}/sync", {})
+    hub.wait_operation(name, "Succeeded")
+    project(hub, "team", syncWindows=CLOSED)
+    hub.post(f"/api/v1/applications/{name}/rollback", {"id": 0})
+    hub.wait(
+        lambda: (
+            "blocked by a sync window"
+            in hub.get(f"/api/v1/applications/{name}")["status"]["operationState"].get(
+                "message", ""
+            )
+        ),
+        "the window holds the rollback",
+    )
+
+    project(hub, "team", syncWindows=windows)
+
+    hub.wait_operation(name, "Succeeded", seconds=10)
+
+
 def _kind(hub, repo):
     project(hub, "team", namespaceResourceBlacklist=[{"group": "", "kind": "Secret"}])
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
