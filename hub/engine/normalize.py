@@ -40,8 +40,9 @@ def normalize_desired(manifest: Manifest, type_: Type | None = None) -> Manifest
         if field in metadata:
             metadata[field] = _with_empty_text(metadata[field])
     result = {**result, "metadata": metadata}
-    is_known = type_ is not None and is_builtin(key.group)
-    return dict(with_stated_nulls(result, type_) if is_known else without_nulls(result))
+    if type_ is not None and is_builtin(key.group):
+        return dict(with_stated_nulls(result, type_))
+    return dict(without_nulls(result))
 
 
 def _with_empty_text(texts: dict[str, Any]) -> dict[str, Any]:

@@ -479,6 +479,21 @@ data:
       kinds: [Noise]
   ui.bannercontent: We are moving
   kustomize.path.v3: /x
+  admin.enabled: "false"
+  resource.respectRBAC: strict
+  oidc.config: |
+    name: Company
+    issuer: https://sign-in.example
+    clientID: hub
+    clientSecret: $oidc.clientSecret
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: cluster-aws, labels: {argocd.argoproj.io/secret-type: cluster}}
+stringData:
+  name: aws
+  server: https://aws.example
+  config: '{"awsAuthConfig": {"clusterName": "c"}}'
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -581,6 +596,7 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
     )
     said = flotilla("admin", "import", str(file), "--dry-run")
     assert "Application web created (dry run)" in said and not Application.objects.exists()
+    assert "cluster aws kept back" in said and "identity provider oidc kept back" in said
     said = flotilla("admin", "import", str(file))
     for line in (
         "AppProject team created",
@@ -594,6 +610,10 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
             "HUB_EXTERNAL_URL=https://argocd.example"
         ),
         "ConfigMap argocd-cm kustomize.path.v3 kept back",
+        "ConfigMap argocd-cm admin.enabled kept back",
+        "ConfigMap argocd-cm resource.respectRBAC kept back",
+        "identity provider oidc kept back: its secret is in $oidc.clientSecret",
+        "cluster aws kept back: its config.awsAuthConfig would run a program on the hub",
         "ConfigMap argocd-notifications-cm trigger.on-sync kept back",
         "AppProject team tokens of ci kept back",
         "account bot kept back",
@@ -616,7 +636,7 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
         kinds, key=["ConfigMap", "Secret", "AppProject", "Application", "ApplicationSet"].index
     )
     web = next(d for d in first if d["metadata"]["name"] == "web")
-    assert web["spec"] == yaml.safe_load(file.read_text().split("---")[4])["spec"]
+    assert web["spec"] == yaml.safe_load(file.read_text().split("---")[5])["spec"]
     events = AuditEvent.objects.exclude(kind="session").exclude(
         verb__in=["sync", "operation-ended"]
     )

@@ -54,20 +54,19 @@ def take_config_map(report: Report, document: Document, name: str) -> None:
 def _settings(report: Report, data: Mapping[str, Any]) -> None:
     found = configmaps.read(data)
     for name, value in found.settings.items():
-        where = path("flotilla", "settings", name)
-        before = report.hub.get(where)["value"]
-        report.write(
-            f"setting {name}",
-            before,
-            value,
-            partial(report.hub.put, where, {"value": value}),
-        )
+        report.attempt(f"setting {name}", partial(_setting, report, name, value))
     for name, wanted in found.accounts.items():
-        _account(report, name, wanted)
+        report.attempt(f"account {name}", partial(_account, report, name, wanted))
     if found.provider is not None:
-        _provider(report, found.provider)
+        report.attempt("identity provider oidc", partial(_provider, report, found.provider))
     for key, note in found.left:
         report.line(f"ConfigMap argocd-cm {key}", "kept back", note)
+
+
+def _setting(report: Report, name: str, value: Any) -> None:
+    where = path("flotilla", "settings", name)
+    before = report.hub.get(where)["value"]
+    report.write(f"setting {name}", before, value, partial(report.hub.put, where, {"value": value}))
 
 
 def _account(report: Report, name: str, wanted: Mapping[str, Any]) -> None:
@@ -107,7 +106,7 @@ def _provider(report: Report, config: dict[str, Any]) -> None:
         "config": {k: v for k, v in config.items() if k != "name"},
         "enabled": True,
     }
-    found = report.read(path("flotilla", "sso", "providers", "oidc"))
+    found = next((p for p in own_objects.providers(report.hub) if p.get("id") == "oidc"), None)
     if secret.startswith("$"):
         del body["config"]["clientSecret"]
     if found is not None:

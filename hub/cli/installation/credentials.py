@@ -23,6 +23,10 @@ REPOSITORY_SWITCHES = (
 _NUMBERS = ("githubAppID", "githubAppInstallationID", "depth")
 
 
+_PROGRAMS = ("execProviderConfig", "awsAuthConfig")
+"""Fields of a cluster's config that name a program, which the hub never runs."""
+
+
 def take_secret(report: Report, document: Document, name: str) -> None:
     """Import a cluster, a repository, a template or a generator's Secret."""
     kind = str((document["metadata"].get("labels") or {}).get(SECRET_TYPE) or "")
@@ -90,7 +94,16 @@ def _cluster(report: Report, document: Document, data: Mapping[str, str], *, kee
     try:
         body["config"] = json.loads(data.get("config") or "{}")
     except ValueError as error:
-        raise Problem(f"cluster {body['name']}: its config is no JSON") from error
+        raise Problem(f"cluster {body['name']}: its config is not JSON") from error
+    program = next((field for field in _PROGRAMS if body["config"].get(field)), None)
+    if program is not None:
+        report.line(
+            f"cluster {body['name']}",
+            "kept back",
+            f"its config.{program} would run a program on the hub: "
+            "register it with a service-account token, flotilla cluster add",
+        )
+        return
     # The hub does not return credentials, so they cannot be compared: they are written again.
     report.write(
         f"cluster {body['name']}",

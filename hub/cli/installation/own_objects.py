@@ -33,7 +33,7 @@ def data_of(hub: Client) -> dict[str, str]:
         "grants": _grants(hub),
         "notices": [] if is_banner(_notices(hub)) else _notices(hub),
         "providers": [
-            {**_only(p, _PROVIDER), "hasSecret": bool(p.get("hasSecret"))} for p in _providers(hub)
+            {**_only(p, _PROVIDER), "hasSecret": bool(p.get("hasSecret"))} for p in providers(hub)
         ],
         _FORWARD: _forward(hub),
     }
@@ -71,7 +71,8 @@ def _grants(hub: Client) -> list[dict[str, Any]]:
     ]
 
 
-def _providers(hub: Client) -> list[dict[str, Any]]:
+def providers(hub: Client) -> list[dict[str, Any]]:
+    """Return the identity providers, without secrets."""
     return list(hub.get(path("flotilla", "sso", "providers")).get("items") or [])
 
 
@@ -166,7 +167,7 @@ def _take_grant(report: Report, item: dict[str, Any]) -> None:
 
 def _take_provider(report: Report, item: dict[str, Any]) -> None:
     slug, wanted = str(item.get("id")), _only(item, _PROVIDER)
-    found = next((p for p in _providers(report.hub) if p.get("id") == slug), None)
+    found = next((p for p in providers(report.hub) if p.get("id") == slug), None)
     what = f"identity provider {slug}"
     if found is None and item.get("hasSecret"):
         report.line(

@@ -70,6 +70,13 @@ class Report:
                 return None
             raise
 
+    def attempt(self, what: str, take: Callable[[], None]) -> None:
+        """Import a part of an object; one that fails leaves the other parts to be imported."""
+        try:
+            take()
+        except Problem as problem:
+            self.line(what, "failed", str(problem))
+
     def write(self, what: str, before: Any, wanted: Any, call: Callable[[], Any]) -> None:
         """Write when something differs, and record the result."""
         if before is not None and before == wanted:
