@@ -137,7 +137,7 @@ def test_in_a_matrix_with_a_constraint_and_a_new_tag(
     assert {"mesh-x", "mesh-y"} <= set(names_of())
 
 
-def test_an_artifact_that_is_gone_deletes_nothing(idle_hub, registry, platform):
+def test_a_deleted_artifact_deletes_nothing(idle_hub, registry, platform):
     idle_hub.post(API, manifest("s", [folders(platform)], metadata=NAMED))
     run("s")
     assert names_of() == ["certs", "dns"]

@@ -578,7 +578,7 @@ def test_codecommit_has_the_same_budget(idle_hub, host, settings):
     assert len(host.requests) == count
 
 
-def test_a_host_that_hangs_or_is_gone_keeps_the_last_good_answer(idle_hub, host):
+def test_a_host_that_hangs_or_is_unreachable_keeps_the_last_good_answer(idle_hub, host):
     data = {"baseUrl": f"{host.url}/plugin", "token": "$scm:token", "requestTimeout": "1"}
     idle_hub.post("/api/v1/flotilla/configmaps", {"name": "mine", "data": data})
     idle_hub.post(API, manifest("s", [{"plugin": {"configMapRef": {"name": "mine"}}}]))
@@ -614,7 +614,7 @@ def developer(idle_hub):
     )
 
 
-def test_a_token_goes_only_where_it_is_meant_to(idle_hub, host, developer):
+def test_a_token_is_only_sent_to_its_servers(idle_hub, host, developer):
     hub, thief = idle_hub, Host()
     try:
         Secret.objects.create(

@@ -154,7 +154,7 @@ def test_preserved_fields_of_an_application():
     ]
 
 
-def test_an_ignored_field_that_nobody_set_is_left_out():
+def test_an_unset_ignored_field_is_left_out():
     spec = {
         "ignoreApplicationDifferences": [
             {"jsonPointers": ["/spec/syncPolicy", "/metadata/labels/a~1b"]}

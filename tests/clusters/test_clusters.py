@@ -353,7 +353,9 @@ def test_what_settings_leave_out_is_followed_while_clusters_are_watched(hub, san
     assert hub.wait(lambda: rows(sandbox, "ConfigMap"), "the kind to be read")
 
 
-def test_an_api_whose_server_is_away_hides_nothing(hub, sandbox, repo, app, namespace, monkeypatch):
+def test_an_unreachable_aggregated_api_hides_nothing(
+    hub, sandbox, repo, app, namespace, monkeypatch
+):
     """Metrics and other aggregated APIs come and go: what they serve is unknown then, not gone."""
     repo.commit({"d.yaml": deployment(1)})
     name = app(repo, sandbox, namespace, policy=AUTO)
@@ -632,7 +634,7 @@ def test_the_command_line_says_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("is_taken", [False, True], ids=["before", "after"])
-def test_a_watch_that_breaks_in_an_odd_way_begins_anew(
+def test_a_watch_that_breaks_unexpectedly_lists_again(
     hub, sandbox, repo, app, namespace, monkeypatch, is_taken
 ):
     repo.commit({"c.yaml": CONFIG})

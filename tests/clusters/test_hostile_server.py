@@ -204,7 +204,7 @@ def test_kinds_without_an_end(connection, server, settings):
         {"resources": [{"name": "x", "kind": "X", "verbs": [{}]}]},
     ],
 )
-def test_odd_discovery(connection, server, said):
+def test_malformed_discovery(connection, server, said):
     server.replies["/api/v1"] = said
     with contextlib.suppress(Unreachable):
         assert connection.kinds(fresh=True) == []
@@ -553,7 +553,7 @@ CLUSTERS = {
 
 
 @pytest.mark.parametrize("attack", CLUSTERS)
-def test_a_hostile_cluster_says_what_is_wrong_and_the_next_one_goes_on(
+def test_a_hostile_cluster_shows_its_error_and_does_not_affect_the_next_one(
     hub, server, sandbox_server, settings, attack
 ):
     settings.CLUSTER_ANSWER_BYTES, settings.CLUSTER_OBJECT_BYTES = 2 * 2**20, 2**20

@@ -81,7 +81,7 @@ def test_refused_secrets_name_the_field_and_never_the_value(cause, said):
 
 
 @pytest.mark.parametrize("details", [None, [], {"causes": 5}, {"causes": [5, {}]}])
-def test_odd_details_are_no_error(details):
+def test_malformed_details_are_not_an_error(details):
     data = json.dumps({"reason": "Invalid", "message": "no", "details": details}).encode()
     assert refusal(422, data).message == "no"
 

@@ -94,7 +94,7 @@ def test_a_process_that_dies_leaves_a_token_that_works(rotated, monkeypatch, own
     assert works() and len(secrets(admin)) == 1
 
 
-def test_a_registration_that_changed_meanwhile_is_not_overwritten(rotated, monkeypatch):
+def test_a_concurrent_change_of_a_registration_is_not_overwritten(rotated, monkeypatch):
     hub, admin = rotated
     before = secrets(admin)
     honest = api.test

@@ -129,7 +129,7 @@ def test_a_document_without_a_digest_is_not_kept(serve):
         "silent",
     ],
 )
-def test_a_server_that_says_nothing_of_use(serve, server):
+def test_a_server_with_unusable_responses(serve, server):
     cluster = serve(server)
 
     assert type_in(cluster) is None

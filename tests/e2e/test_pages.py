@@ -486,7 +486,7 @@ def test_every_command_of_an_application_is_on_a_phone(
     assert all(box["width"] >= 44 and box["height"] >= 44 for box in boxes.values())
 
 
-def test_a_page_that_hears_nothing_says_that_it_is_not_live(site, hub, page, monkeypatch):
+def test_a_page_without_heartbeats_shows_that_it_is_not_live(site, hub, page, monkeypatch):
     """A network that drops everything leaves the socket open: the page knows by the beat that it
     misses.
     """

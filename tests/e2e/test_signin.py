@@ -302,7 +302,7 @@ def test_local_sign_in_and_its_refusal(web, page):
     assert "/login" in page.url
 
 
-def test_a_page_sends_nobody_elsewhere(web, page):
+def test_a_page_redirects_to_no_other_site(web, page):
     for bad in (
         "https://evil.example",
         "//evil.example",

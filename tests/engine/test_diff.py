@@ -161,7 +161,7 @@ def test_last_applied_tells_what_left_git():
 @pytest.mark.parametrize(
     "text", ["no json", "[]", '{"kind": 1}', '{"apiVersion": "v1", "kind": "X", "metadata": {}}']
 )
-def test_an_odd_last_applied_tells_nothing(text):
+def test_a_malformed_last_applied_annotation_is_ignored(text):
     live = deployment(replicas=1)
     live["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": text}
     assert not compare(deployment(replicas=1), live, NOTHING, no_jq).modified

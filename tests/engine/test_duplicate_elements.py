@@ -53,7 +53,7 @@ def test_the_last_of_a_variable_and_of_a_port_counts():
         pytest.param(["one", "two", "one", "three"], ("one", "two"), id="several"),
     ],
 )
-def test_names_of_ports_that_are_left_out_are_told(names, lost):
+def test_lost_names_of_ports_are_reported(names, lost):
     ports = [{"containerPort": 80} | ({"name": n} if n else {}) for n in names]
     value = pods({"name": "a", "ports": ports})
 

@@ -62,7 +62,7 @@ def test_what_rules_go_through_has_an_end(expressions, length):
 
 
 @pytest.mark.usefixtures("soon")
-def test_a_comparison_goes_through_so_much_and_no_more():
+def test_a_comparison_processes_a_limited_number_of_values():
     settings = CompareSettings(rules=rules(*["/a/0"] * 1900), effort=Effort(FEW))
     with pytest.raises(RuleError, match="ignoreDifferences"):
         compare_locally(thing(a=[0] * 100_000), thing(data={}), settings, None)

@@ -275,7 +275,7 @@ def read_all(kept, found):
 
 
 @pytest.mark.parametrize("seed", range(len(OBJECTS)), ids=[o["kind"] for o in OBJECTS])
-def test_fields_of_any_shape_are_no_error_of_the_hub(seed, monkeypatch):
+def test_fields_of_any_shape_are_not_an_internal_error(seed, monkeypatch):
     monkeypatch.setattr(live, "health_scripts", dict)
     kept, chance, believed = OBJECTS[seed], random.Random(seed), 0
     for number in range(600):

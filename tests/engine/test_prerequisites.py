@@ -167,7 +167,7 @@ def test_a_refusal_is_final_unless_an_earlier_step_may_change_it(steps, refusal,
     assert (prerequisite_of(steps, number, refusal) is None) == is_final
 
 
-def test_a_webhook_that_cannot_be_asked_says_nothing():
+def test_an_unreachable_admission_webhook_decides_nothing():
     refused = Refusal(400, 'admission webhook "w" does not support dry run')
 
     assert not refused.is_answer

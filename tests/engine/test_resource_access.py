@@ -101,7 +101,7 @@ ME, B = "mine", "other"
         pytest.param(Mark("1", "9", "", False), [], "", id="an owner that nobody knows"),
     ],
 )
-def test_whose_a_resource_is(mark, known, expected):
+def test_the_owner_of_a_resource(mark, known, expected):
     assert owning_instance(mark, ME, {m.uid: m for m in [mark, *known]}) == expected
 
 

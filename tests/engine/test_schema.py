@@ -163,7 +163,7 @@ def test_too_much_is_no_schema(source):
     assert small_document(source) is None
 
 
-def test_odd_parts_say_nothing_of_themselves_only():
+def test_malformed_parts_are_left_out():
     odd = resource("g", "v1", "Odd", spec=TEXT)
     source = document(
         K=resource("g", "v1", "K", spec=struct(a=TEXT)),

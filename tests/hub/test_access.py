@@ -399,7 +399,7 @@ def test_what_a_provider_says_is_never_a_role_or_a_local_account(idle_hub, perso
 
 
 @pytest.mark.parametrize("groups", [[], [""], None, "admins", {"admins": True}])
-def test_empty_or_odd_groups_give_nothing(idle_hub, person, groups):
+def test_empty_or_malformed_groups_give_nothing(idle_hub, person, groups):
     from hub.auth.oidc import clean_groups
 
     application("a")
@@ -954,7 +954,7 @@ def test_names_that_are_given_twice_must_agree(idle_hub):
         assert answer.get("code") == 3 and "body" in answer["message"], (method, path, answer)
 
 
-def test_odd_characters_are_refused_in_words(idle_hub):
+def test_invalid_characters_are_refused_with_a_message(idle_hub):
     for path in (
         "/api/v1/applications/a%00b",
         "/api/v1/applications?name=%00",

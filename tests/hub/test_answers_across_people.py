@@ -228,7 +228,7 @@ TAGGED = ["/api/v1/projects/p", "/api/v1/projects", "/api/v1/session/userinfo"]
 
 @pytest.mark.parametrize("path", TAGGED)
 @pytest.mark.parametrize("star", [False, True], ids=["its tag", "any tag"])
-def test_a_tag_of_somebody_else_says_nothing(people, path, star):
+def test_an_etag_of_another_caller_discloses_nothing(people, path, star):
     tag = people.send("ann", None, "", "GET", path)["ETag"]
     assert people.send("ann", None, "", "GET", path, **{"If-None-Match": tag}).status_code == 304
     people.allow("ben")

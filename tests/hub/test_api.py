@@ -668,7 +668,7 @@ HEADER = {"X-GitHub-Event": "push"}
         {"repository": {"clone_url": None}},
     ],
 )
-def test_odd_webhooks(idle_hub, payload):
+def test_malformed_webhooks(idle_hub, payload):
     assert (
         idle_hub.client.post(
             "/api/webhook", json.dumps(payload), content_type="application/json", headers=HEADER

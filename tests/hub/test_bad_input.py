@@ -82,7 +82,7 @@ def told(answer):
 # --- what was read before somebody else wrote ---
 
 
-def test_an_application_that_somebody_changed_is_not_written_over(furnished):
+def test_a_concurrent_change_of_an_application_is_not_overwritten(furnished):
     path = "/api/v1/applications/x"
     read = furnished.get(path)
     # What the hub itself finds out does not make a version stale: nobody would ever get to write.
@@ -101,7 +101,7 @@ def test_an_application_that_somebody_changed_is_not_written_over(furnished):
     assert AuditEvent.objects.filter(kind="application", verb="update").count() == 2
 
 
-def test_a_patch_is_made_to_what_somebody_else_made(furnished, monkeypatch):
+def test_a_patch_applies_to_the_newest_version(furnished, monkeypatch):
     from projects.api import applications as api
 
     path, patched, calls = "/api/v1/applications/x", api.patched, []
@@ -132,7 +132,7 @@ def test_a_patch_is_made_to_what_somebody_else_made(furnished, monkeypatch):
         )
 
 
-def test_a_project_that_somebody_changed_is_not_written_over(furnished):
+def test_a_concurrent_change_of_a_project_is_not_overwritten(furnished):
     path = "/api/v1/projects/x"
     read = furnished.get(path)
     mine, theirs = deepcopy(read), deepcopy(read)
@@ -785,7 +785,7 @@ ODD_QUERIES = {
 
 
 @pytest.mark.timeout(400)
-def test_odd_queries_on_every_route(furnished):
+def test_malformed_queries_on_every_route(furnished):
     wrong, tried = [], 0
     for path, view in routes():
         if "api/v1/" not in path or view is None or not hasattr(view, "get"):

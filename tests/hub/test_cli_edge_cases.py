@@ -651,7 +651,7 @@ def test_commands_at_once_lose_nothing(flotilla, site, tmp_path):
     ]
 
 
-def test_an_edit_does_not_write_over_what_came_meanwhile(flotilla, site, tmp_path):
+def test_an_edit_does_not_overwrite_concurrent_changes(flotilla, site, tmp_path):
     flotilla("proj", "create", "shop", "--src", "https://git.example/0")
     editor = tmp_path / "editor"
     editor.write_text(
@@ -707,7 +707,7 @@ def test_a_sync_ends_with_what_runs_then(flotilla, site, sandbox, repo, namespac
     )
 
 
-def test_a_deletion_that_waits_says_what_allows_it(flotilla, site, sandbox, repo, namespace):
+def test_a_pending_deletion_names_what_allows_it(flotilla, site, sandbox, repo, namespace):
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     repo.commit({"a/n.yaml": json.dumps(space), "a/c.yaml": config_map("c")})
     flotilla(

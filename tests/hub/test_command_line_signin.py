@@ -68,7 +68,7 @@ def exchange(token):
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://sub.localhost", "null"])
-def test_a_page_of_somebody_else_does_not_sign_a_device_in(browser, origin):
+def test_a_page_of_another_site_does_not_sign_a_device_in(browser, origin):
     started = begin_device()
     path = f"/identity/o/device?code={started['user_code']}"
     assert browser.post(path, {"action": "confirm"}, HTTP_ORIGIN=origin).status_code == 403

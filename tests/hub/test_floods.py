@@ -171,7 +171,7 @@ def test_a_body_that_does_not_come_ends(web, monkeypatch):
         assert b" 408 " in connection.recv(4096).partition(b"\r\n")[0]
 
 
-def test_who_sends_slowly_holds_no_place(web, client):
+def test_slow_senders_hold_no_slot(web, client):
     head = (
         "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
         "Content-Length: 1000"
@@ -253,7 +253,7 @@ SENT = {
 
 
 @pytest.mark.parametrize("host", SIGNED)
-def test_an_event_is_read_once_it_is_proved_whose_it_is(idle_hub, settings, monkeypatch, host):
+def test_an_event_is_read_after_its_sender_is_authenticated(idle_hub, settings, monkeypatch, host):
     setattr(settings, SIGNED[host], "secret")
     read = []
     monkeypatch.setattr(webhooks, "_object", lambda data: read.append(data) or {})
@@ -509,7 +509,7 @@ def test_a_head_longer_than_the_server_takes_is_refused(web):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_request_holds_no_connection_while_its_answer_goes_out(rf, kind):
+def test_a_request_holds_no_connection_while_its_response_is_sent(rf, kind):
     def view(_request):
         database.ensure_connection()
         database.close_at = 0.0  # as in the web processes: it is not kept

@@ -37,7 +37,7 @@ def bob(idle_hub):
     )
 
 
-def test_guesses_at_one_account_close_nobody_else_out(sign_in, bob):
+def test_guesses_at_one_account_lock_no_other(sign_in, bob):
     for _ in range(8):
         assert sign_in("bob", "wrong") == 401
 
@@ -45,7 +45,7 @@ def test_guesses_at_one_account_close_nobody_else_out(sign_in, bob):
     assert sign_in("bob", "pass word") == 401, "of this account they are stopped"
 
 
-def test_many_names_from_one_address_close_nobody_out(sign_in, bob):
+def test_many_names_from_one_address_lock_nobody_out(sign_in, bob):
     for n in range(60):
         sign_in(f"name{n}", "wrong")
 
@@ -105,7 +105,7 @@ def test_wrong_guesses_of_one_address_are_slowed(settings):
     assert delays == sorted(delays), "the addresses of one IPv6 network are one"
 
 
-def test_nobody_fills_the_trail(sign_in, bob, monkeypatch):
+def test_anonymous_clients_cannot_fill_the_trail(sign_in, bob, monkeypatch):
     monkeypatch.setattr(throttling, "MAX_RECORDED_OF_ALL", 4)
     for n in range(8):
         sign_in(f"n{n}", "wrong", f"10.3.3.{n}")
@@ -167,7 +167,7 @@ def test_a_session_of_another_account_makes_no_address_known(sign_in, bob):
     assert not LoginSession.objects.filter(account=bob).exists()
 
 
-def test_who_is_silent_holds_up_no_metrics():
+def test_silent_clients_do_not_block_metrics():
     server = metrics.listening(0, "secret")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     place = ("127.0.0.1", server.server_port)
@@ -181,7 +181,7 @@ def test_who_is_silent_holds_up_no_metrics():
         server.server_close()
 
 
-def test_who_drips_is_hung_up_on(monkeypatch):
+def test_slow_clients_are_disconnected(monkeypatch):
     monkeypatch.setattr(metrics, "SCRAPE_SECONDS", 0.3)
     server = metrics.listening(0, "secret")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -204,5 +204,5 @@ def test_a_wrong_second_factor_on_the_page_is_in_the_trail(bob):
 
 
 @pytest.mark.parametrize("count", ["\xb2", "9" * 5000])
-def test_a_cookie_of_odd_chunks_is_nobodys(count):
+def test_a_cookie_with_invalid_chunks_is_anonymous(count):
     assert joined_cookie({COOKIE: f"{count}:a"}) == f"{count}:a"

@@ -140,7 +140,7 @@ def test_facets_tell_nothing_of_what_is_hidden(many):
         {"sort": "created", "continue": "WyJjcmVhdGVkIiw5OTk5OTk5OTk5OTk5OTk5OTksImEiLCJiIl0"},
     ],
 )
-def test_odd_parameters_of_lists(many, query):
+def test_malformed_parameters_of_lists(many, query):
     said = many.get("/api/v1/applications", status=400, **query)
     assert said["message"].startswith(
         next(iter(query if "continue" not in query else {"continue": 1}))
@@ -353,7 +353,7 @@ def test_a_watch_sends_everything_and_then_what_changes(idle_hub):
     assert ("ADDED", "Repository") in later and ("DELETED", "AppProject") in later
 
 
-def test_a_watch_goes_on_where_it_ended(idle_hub):
+def test_a_watch_resumes_where_it_ended(idle_hub):
     body = {"project": {"metadata": {"name": "one"}, "spec": {}}}
     idle_hub.post("/api/v1/projects", body)
     known = current_version()
@@ -400,7 +400,7 @@ def test_watches_that_cannot_be(idle_hub, query):
     )
 
 
-def test_a_version_from_before_what_is_known_is_gone(idle_hub):
+def test_a_version_before_the_recorded_deletions_is_expired(idle_hub):
     idle_hub.post("/api/v1/projects", {"project": {"metadata": {"name": "one"}, "spec": {}}})
     known = current_version()
     idle_hub.delete("/api/v1/projects/one")

@@ -39,7 +39,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_an_account_that_was_disabled_meanwhile_stays_disabled(account, write):
+def test_a_concurrently_disabled_account_stays_disabled(account, write):
     read_before = Account.objects.get(pk=account.pk)
     Account.objects.filter(pk=account.pk).update(enabled=False, capabilities=[])
 
@@ -49,7 +49,7 @@ def test_an_account_that_was_disabled_meanwhile_stays_disabled(account, write):
     assert (now.enabled, now.capabilities) == (False, [])
 
 
-def test_a_password_that_was_given_meanwhile_stays(account, monkeypatch):
+def test_a_concurrent_password_change_stays(account, monkeypatch):
     Account.objects.filter(pk=account.pk).update(password="old", issuer="")
     before = Account.save
 
@@ -63,7 +63,7 @@ def test_a_password_that_was_given_meanwhile_stays(account, monkeypatch):
     assert Account.objects.get(pk=account.pk).password == "new"
 
 
-def test_an_account_that_was_deleted_meanwhile_does_not_come_back(account):
+def test_a_concurrently_deleted_account_does_not_come_back(account):
     read_before = Account.objects.get(pk=account.pk)
     Account.objects.filter(pk=account.pk).delete()
 
@@ -97,7 +97,7 @@ def test_groups_of_an_account_that_went_while_the_provider_was_asked(
     )
 
 
-def test_a_cluster_keeps_what_its_watcher_wrote_meanwhile():
+def test_an_edit_of_a_cluster_keeps_the_columns_of_its_watcher():
     existing = Cluster.objects.create(server="https://c", name="c")
     Cluster.objects.filter(pk=existing.pk).update(is_synced=True)
 

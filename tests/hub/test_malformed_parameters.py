@@ -149,7 +149,7 @@ def methods(view):
 
 @pytest.mark.timeout(400)
 @pytest.mark.django_db(transaction=True)
-def test_no_odd_value_of_a_parameter_is_an_internal_error(sender, monkeypatch):
+def test_no_malformed_parameter_is_an_internal_error(sender, monkeypatch):
     reads, tried, wrong = Reads(monkeypatch), set(), []
     for route, view in routes():
         for method in methods(view):
@@ -168,7 +168,7 @@ def test_no_odd_value_of_a_parameter_is_an_internal_error(sender, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_odd_name_in_an_address_is_an_internal_error(sender):
+def test_no_malformed_name_in_a_url_is_an_internal_error(sender):
     wrong = []
     for route, view in routes():
         if not re.search(r"<(?:str|path|slug):(?!namespace)", route):

@@ -62,7 +62,7 @@ def asked(liar, path):
         pytest.param({"code": ["a", "b"]}, id="two codes"),
     ],
 )
-def test_a_code_of_another_issuer_goes_nowhere(liar, more):
+def test_a_code_of_another_issuer_is_not_sent(liar, more):
     visit = Visit()
     liar.say(nonce=visit.query["nonce"])
     assert visit.come_back(**more).status_code == 403
@@ -135,7 +135,7 @@ def test_what_a_link_says_is_not_on_the_page(liar, name, text):
         pytest.param({"crit": ["b64"], "b64": False}, id="critical header"),
     ],
 )
-def test_a_token_does_not_say_where_its_key_is(liar, header):
+def test_a_token_does_not_choose_its_key(liar, header):
     visit = Visit()
     evil = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(liar.other.public_key()))
     liar.replies["/evil"] = {"keys": [{**evil, "kid": "k1", "use": "sig"}]}
@@ -154,7 +154,7 @@ def test_a_token_does_not_say_where_its_key_is(liar, header):
     ["a\nb", "a\x00b", "a\u202eb", "a\u200bb", "\ud800", "\u2028", "\x1b[2J"],
     ids=ascii,
 )
-def test_a_subject_that_does_not_show_is_nobody(liar, subject):
+def test_an_invisible_subject_is_refused(liar, subject):
     visit = Visit()
     liar.say(nonce=visit.query["nonce"], sub=subject)
     assert visit.come_back().status_code == 403
@@ -178,14 +178,14 @@ def test_a_subject_that_does_not_show_is_nobody(liar, subject):
     ],
     ids=ascii,
 )
-def test_odd_claims(liar, claims, field, kept):
+def test_malformed_claims(liar, claims, field, kept):
     visit = Visit()
     liar.say(nonce=visit.query["nonce"], **claims)
     assert is_in(visit.come_back())
     assert getattr(Account.objects.get(subject="u1"), field) == kept
 
 
-def test_an_email_that_nobody_proved_is_nobodys_name(liar):
+def test_an_unverified_email_is_not_shown_as_a_name(liar):
     visit = Visit()
     liar.say(nonce=visit.query["nonce"], email="boss@example.com")
     assert is_in(visit.come_back())
@@ -220,7 +220,7 @@ SUBJECTS = [
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=ascii)
-def test_nobody_becomes_somebody_by_a_name(idle_hub, liar, subject):
+def test_a_name_gives_no_rights_of_another_subject(idle_hub, liar, subject):
     """As a subject, as a group and as a name: neither a local account, nor a role, nor a project's
     token.
     """
@@ -447,7 +447,7 @@ def test_metadata_that_sends_browsers_nowhere_is_refused(liar, said):
         pytest.param({"userinfo_endpoint": 5}, id="userinfo"),
     ],
 )
-def test_metadata_of_any_shape_is_no_error_of_the_hub(liar, told):
+def test_metadata_of_any_shape_is_not_an_internal_error(liar, told):
     liar.metadata |= told
     provider = replace(
         provider_named("company"),

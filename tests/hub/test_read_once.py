@@ -18,7 +18,7 @@ CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n
 
 
 @pytest.mark.django_db
-def test_a_look_sees_one_state_and_the_next_sees_what_changed(django_assert_num_queries):
+def test_cached_reads_show_one_state_and_the_next_ones_the_changes(django_assert_num_queries):
     change_setting("health", {"a": "1"})
     with cached_reads():
         with django_assert_num_queries(1):
@@ -60,7 +60,7 @@ def test_who_changes_credentials_changes_them_for_nobody_else():
         assert "passCredentials" not in credentials_for("https://git.example/a")
 
 
-def test_a_look_at_an_application_asks_for_nothing_twice(idle_hub, repo):
+def test_a_refresh_reads_nothing_twice(idle_hub, repo):
     repo.commit({"c.yaml": CONFIG})
     place = {"server": "https://kubernetes.default.svc", "namespace": "x"}
     source = {"repoURL": repo.url, "path": "."}
@@ -79,7 +79,7 @@ def test_a_look_at_an_application_asks_for_nothing_twice(idle_hub, repo):
     assert [sql for sql in asked if asked.count(sql) > 1] == []
 
 
-def test_a_thread_that_goes_on_keeps_its_connection(transactional_db, monkeypatch):
+def test_a_long_lived_thread_keeps_its_connection(transactional_db, monkeypatch):
     """A connection to a server goes when its thread may wait for long; SQLite's file stays open."""
     del transactional_db
     # `hub.asgi` sets 0 for the threads of requests.

@@ -208,7 +208,7 @@ def test_every_page_walked_with_every_wish(idle_hub, liar):
 
 
 @pytest.mark.parametrize("url", [u for u in EVIL if "\x00" not in u and len(u) < 4000], ids=ascii)
-def test_a_sign_in_goes_back_to_the_hub_only(idle_hub, liar, url):
+def test_a_sign_in_redirects_to_the_hub_only(idle_hub, liar, url):
     answer = Client(HTTP_HOST="localhost").post(
         "/login", {"login": "admin", "password": "correct horse", "next": url}
     )
@@ -219,7 +219,7 @@ def test_a_sign_in_goes_back_to_the_hub_only(idle_hub, liar, url):
     assert is_in(back) and back["Location"] == "/", back["Location"]
 
 
-def test_a_sign_in_goes_back_to_where_it_came_from(idle_hub, liar):
+def test_a_sign_in_returns_to_the_requested_page(idle_hub, liar):
     browser = Client(HTTP_HOST="localhost")
     wanted = "/audit?actor=a%20b&verb=sync"
     sent = browser.get(wanted)["Location"]
@@ -252,7 +252,7 @@ def test_a_part_of_a_page_that_lies_about_its_page(idle_hub):
 @pytest.mark.parametrize(
     "origin", ["http://[", "http://[::1", "//[", "null", "http://evil.example"]
 )
-def test_an_origin_that_is_none_is_refused_and_no_error_of_the_hub(idle_hub, origin):
+def test_an_invalid_origin_is_refused_without_an_internal_error(idle_hub, origin):
     answer = Client(HTTP_HOST="localhost").post(
         "/api/v1/session",
         "{}",

@@ -171,7 +171,7 @@ WRAPPINGS = [
 
 @pytest.mark.parametrize("same_id", [False, True], ids=["another id", "the same id"])
 @pytest.mark.parametrize("wrap", WRAPPINGS, ids=lambda wrap: wrap.__name__.strip("_"))
-def test_a_signature_wrapped_around_somebody_else(saml, wrap, same_id):
+def test_a_signature_wrapped_around_another_account(saml, wrap, same_id):
     browser, request_id, acs = begin(saml)
     root = etree.fromstring(base64.b64decode(saml.response(request_id, acs, audience=AUDIENCE)))
     good = root.find("saml:Assertion", Names.NSMAP)
@@ -368,7 +368,7 @@ def open_sessions():
     return LoginSession.objects.filter(ended_at=None, account__subject="u-1").count()
 
 
-def test_a_provider_signs_somebody_out_everywhere(saml, signed_in):
+def test_a_provider_ends_all_sessions_of_an_account(saml, signed_in):
     answer = signed_in.get(
         "/sso/saml/company/sls/?" + logout_request(saml, relay="https://evil.example")
     )
@@ -384,7 +384,7 @@ def test_a_provider_signs_somebody_out_everywhere(saml, signed_in):
         pytest.param({"at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}, id="of another day"),
     ],
 )
-def test_nobody_else_signs_people_out(saml, signed_in, lie):
+def test_only_signed_requests_end_sessions(saml, signed_in, lie):
     if lie.get("key"):
         lie = {"key": SAMLProvider().key}
     answer = signed_in.get("/sso/saml/company/sls/?" + logout_request(saml, **lie))
@@ -426,7 +426,7 @@ def test_the_page_to_sign_out_leads_nobody_away(idle_hub, saml, config, query):
 # --- Answers that nobody takes up, and two certificates in the environment ---
 
 
-def test_answers_that_nobody_takes_up_do_not_stay(saml, monkeypatch):
+def test_unused_answers_are_removed(saml, monkeypatch):
     monkeypatch.setattr(saml_views, "MAX_PENDING", 5)
     for _ in range(8):
         stranger().post("/sso/saml/company/acs/", {"SAMLResponse": "A" * 10_000})

@@ -197,7 +197,7 @@ def test_an_answer_for_another_provider_is_not_taken(idle_hub, liar):
         ({"groups": "one"}, ["one"]),
     ],
 )
-def test_odd_groups(liar, claims, groups):
+def test_malformed_groups(liar, claims, groups):
     visit = Visit()
     liar.say(nonce=visit.query["nonce"], **claims)
     assert is_in(visit.come_back())

@@ -116,7 +116,7 @@ def test_exchanged_rows_are_named(events):
     assert chain.check().problems[0].startswith("row 4:")
 
 
-def test_a_chain_computed_anew_does_not_have_the_signature(events):
+def test_a_recomputed_chain_does_not_have_the_signature(events):
     link = AuditLink.objects.get(sequence=3)
     AuditEvent.objects.filter(pk=link.event_id).update(actor="mallory")
     previous = AuditLink.objects.get(sequence=2).hash

@@ -98,7 +98,7 @@ def test_what_gives_no_token_is_said(idle_hub, private, tokens, change, words):
         ((302, b""), "the response has no token"),
     ],
 )
-def test_an_odd_host_is_no_error_of_the_hub(idle_hub, private, tokens, answer, words):
+def test_a_malformed_host_is_not_an_internal_error(idle_hub, private, tokens, answer, words):
     tokens.fails = answer
     refused = idle_hub.post(
         "/api/v1/repositories", {"repo": private.url, **github(tokens)}, status=400

@@ -214,7 +214,7 @@ END = bytes(1024)
     ],
 )
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-def test_what_is_no_archive_is_refused_in_words(settings, data, words, packed):
+def test_an_invalid_archive_is_refused_with_a_message(settings, data, words, packed):
     settings.MAX_CHART_BYTES = 2048
     with pytest.raises(ManifestError, match=words):
         unpack(gzip.compress(data) if packed else data, strip=False)
@@ -341,7 +341,7 @@ def repaired(data):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_broken_archive_is_read_or_refused_in_words(tree, settings, seed):
+def test_a_broken_archive_is_read_or_refused_with_a_message(tree, settings, seed):
     settings.MAX_CHART_BYTES = 2**20
     source = random.Random(seed)
     whole = [by_tar("pax")(tree), by_tar("gnu")(tree)]

@@ -54,7 +54,7 @@ INDEXES = {
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:20])
 @pytest.mark.parametrize("place", INDEXES)
-def test_an_odd_entry_of_an_index_is_an_error_of_that_chart(place, odd):
+def test_a_malformed_entry_of_an_index_is_an_error_of_that_chart(place, odd):
     data = json.dumps({"entries": {"demo": INDEXES[place](odd), "good": [GOOD]}}).encode()
 
     found = ask(lambda: read_index(data, "r"))
@@ -73,7 +73,7 @@ def test_an_odd_entry_of_an_index_is_an_error_of_that_chart(place, odd):
     "shape",
     [lambda odd: odd, lambda odd: {"entries": odd}, lambda odd: {"entries": {str(odd): [GOOD]}}],
 )
-def test_an_odd_index_is_an_error_of_that_repository(shape, odd):
+def test_a_malformed_index_is_an_error_of_that_repository(shape, odd):
     found = ask(lambda: read_index(json.dumps(shape(odd)).encode(), "r"))
 
     assert isinstance(found, ManifestError) or isinstance(ask(lambda: found.releases("x")), REFUSED)
@@ -132,7 +132,7 @@ def artifact(server):
 
 @pytest.mark.parametrize("odd", FEW, ids=lambda odd: repr(odd)[:20])
 @pytest.mark.parametrize("place", MANIFESTS)
-def test_an_odd_manifest_is_an_error_in_words(server, place, odd):
+def test_a_malformed_manifest_is_an_error_message(server, place, odd):
     server.answer = lambda path: http(json.dumps(MANIFESTS[place](odd)).encode())
 
     ask(lambda: charts.fetch_artifact(artifact(server), "1.0.0", PLAIN))
@@ -144,7 +144,7 @@ def test_an_odd_manifest_is_an_error_in_words(server, place, odd):
 @pytest.mark.parametrize(
     "shape", [lambda odd: odd, lambda odd: {"tags": odd}, lambda odd: {"tags": [odd, "1.0.0"]}]
 )
-def test_odd_tags_are_an_error_in_words(server, shape, odd):
+def test_malformed_tags_are_an_error_message(server, shape, odd):
     server.answer = lambda path: http(json.dumps(shape(odd)).encode())
 
     ask(lambda: charts.resolve(artifact(server), "", ">=0.1", PLAIN))
@@ -175,7 +175,7 @@ TOKENS = [5, [5], {"a": 1}, "tökén", "a b", "a\r\nX-Evil: 1", "x" * 20_000]
 
 @pytest.mark.parametrize("odd", TOKENS, ids=lambda odd: repr(odd)[:20])
 @pytest.mark.parametrize("field", ["token", "access_token"])
-def test_an_odd_token_goes_into_no_header(server, field, odd):
+def test_a_malformed_token_is_not_sent_in_a_header(server, field, odd):
     def answer(path):
         if path.startswith("/token"):
             return http(json.dumps({field: odd}).encode())
@@ -193,7 +193,7 @@ def test_an_odd_token_goes_into_no_header(server, field, odd):
     ids=repr,
 )
 @pytest.mark.parametrize("name", ["Chart.yaml", "requirements.yaml", "Chart.lock"])
-def test_odd_dependencies_are_an_error_of_that_chart(name, odd):
+def test_malformed_dependencies_are_an_error_of_that_chart(name, odd):
     files = {
         "c/Chart.yaml": b"name: c\nversion: 1.0.0\ndependencies: [{name: b}]\n",
         "c/charts/b/Chart.yaml": b"name: b\n",
@@ -243,7 +243,7 @@ def test_a_redirect_leads_a_templates_credentials_out_of_no_repository(target, l
 @pytest.mark.parametrize(
     "url", ["http://[", "oci://[::1/x", "http://h:x/", "http://h:99999/", "oci://"]
 )
-def test_a_repository_that_is_no_url_is_an_error_in_words(url):
+def test_a_repository_that_is_not_a_url_is_an_error_message(url):
     for call in (
         lambda: charts.fetch_index(url, {}),
         lambda: charts.tags(url, {}),
@@ -254,7 +254,7 @@ def test_a_repository_that_is_no_url_is_an_error_in_words(url):
             call()
 
 
-def test_what_is_kept_is_weighed_and_goes():
+def test_the_cache_is_limited_and_expires():
     kept = TTLCache(100, 1000)
     for key in "abc":
         kept.put(key, key.upper(), 40)

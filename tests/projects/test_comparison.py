@@ -500,7 +500,7 @@ def test_what_no_cluster_takes_twice_is_said_before_anything_is_applied(
     assert genuine.get("", "ConfigMap", namespace, "good") is None
 
 
-def test_a_dry_run_that_gets_no_answer_is_said(hub, genuine, repo, app, namespace):
+def test_a_dry_run_without_an_answer_is_reported(hub, genuine, repo, app, namespace):
     config = manifest("ConfigMap", "v1", "c", data={"a": "1"})
     repo.commit({"c.yaml": yaml.safe_dump(config)})
     name = app(repo, genuine, namespace)

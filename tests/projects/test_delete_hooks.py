@@ -170,7 +170,7 @@ def test_a_failing_hook_is_given_up_by_its_finalizer(hub, applied):
     )
 
 
-def test_a_hook_that_cannot_be_created_is_said_with_a_way_out(hub, applied):
+def test_a_hook_that_cannot_be_created_is_reported_with_the_next_step(hub, applied):
     odd = job("j", "PreDelete")
     odd["spec"]["template"]["spec"]["restartPolicy"] = "Always"
     found = applied(j=odd)

@@ -692,7 +692,7 @@ def test_an_action_with_a_slash_is_no_action(idle_hub):
     assert "action must be" in idle_hub.post(path, asked, status=400)["message"]
 
 
-def test_words_of_jq_reach_no_message():
+def test_messages_of_jq_are_not_shown():
     value = {"data": {"password": CANARY}}
 
     found = Jq("team", "app").delete('error("compile " + (.data | tostring))', value)

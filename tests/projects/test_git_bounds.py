@@ -137,7 +137,7 @@ def test_what_reads_unpack_is_bounded_together(repo, settings):
         pytest.param("blob", b"words", id="a file"),
     ],
 )
-def test_what_is_no_commit_is_an_error_in_words(repo, kind, data):
+def test_an_invalid_commit_is_an_error_message(repo, kind, data):
     git.ensure(repo.url, repo.commit({"c.yaml": "a: 1"}), {})
     name = stored(repo, kind, data)
     argv = [
@@ -235,7 +235,7 @@ def test_a_tree_is_counted_while_it_is_read(monkeypatch):
         git_trees.entries_of(tree(*[(b"100644", b"a")] * 1001), "the tree")
 
 
-def test_trees_that_are_kept_are_weighed():
+def test_the_cache_of_trees_is_limited():
     kept = git_trees._TreeCache(100_000)
     for number in range(1000):
         kept.put(("url", str(number)), {str(n): (0o100644, "0" * 40) for n in range(100)})
@@ -425,7 +425,7 @@ def test_nothing_is_fetched_while_the_disk_is_full(repo, settings):
         git.ensure(repo.url, repo.commit({"c.yaml": "a: 1"}), {})
 
 
-def test_packing_anew_leaves_nothing_behind(repo, monkeypatch):
+def test_repacking_leaves_nothing_behind(repo, monkeypatch):
     """A pack that cannot be packed anew left one more file on each try."""
     monkeypatch.setattr(git, "MAX_PACKS", 1)
     git.ensure(repo.url, repo.commit({"c.yaml": "a: 1"}), {})

@@ -142,7 +142,7 @@ def test_what_is_no_url_is_refused_with_its_field(url):
     assert "CANARY" not in str(found.value)
 
 
-def test_a_redirect_that_goes_round(hostile):
+def test_a_redirect_loop(hostile):
     hostile.answer = lambda path: http(
         b"", 302, Location=f"{hostile.url}/a.git/info/refs?service=git-upload-pack"
     )
@@ -150,7 +150,7 @@ def test_a_redirect_that_goes_round(hostile):
         git.fetch_refs(f"{hostile.url}/a.git", {})
 
 
-def test_git_connects_to_the_address_that_was_looked_at(repo, monkeypatch):
+def test_git_connects_to_the_checked_address(repo, monkeypatch):
     """Only the hub knows this name: Git could not find the server by itself."""
     revision = repo.commit({"c.yaml": CONFIG})
     real, places = (
@@ -185,7 +185,7 @@ def test_git_goes_to_no_refused_address(url):
         git.fetch_refs(url, {})
 
 
-def test_ssh_is_told_the_address_and_whose_key_to_expect():
+def test_ssh_receives_the_address_and_the_expected_host_key():
     way = git_transport.Transport("ssh", "git.example", 2222, ("10.0.0.1", "10.0.0.2"))
     with git_transport.environment(way, {}, "10.0.0.1") as env:
         command = env["GIT_SSH_COMMAND"]

@@ -185,6 +185,6 @@ def test_a_folder_is_named_as_git_reads_it(tmp_path, settings):
         ("http://127.0.0.1:3128", "http://127.0.0.1:3128"),
     ],
 )
-def test_a_proxy_is_told_with_its_port(proxy, told):
+def test_a_proxy_is_passed_on_with_its_port(proxy, told):
     """curl takes 1080 for one without, and looked up by itself what was pinned for 80."""
     assert git_transport.transport_for("https://127.0.0.1/a", {"proxy": proxy}).proxy == told

@@ -98,7 +98,7 @@ def test_a_hook_that_a_ttl_deletes_at_once_still_counts(hub, cluster, repo, app,
     hub.wait(lambda: cluster.get("batch", "Job", namespace, "pre") is None, "the Job to be let go")
 
 
-def test_a_hook_is_created_anew_for_each_sync(hub, cluster, repo, app, namespace):
+def test_a_hook_is_created_again_for_each_sync(hub, cluster, repo, app, namespace):
     repo.commit({"pre.yaml": job("pre", "PreSync"), "c.yaml": CONFIG.format(name="c", wave=0)})
     name = app(repo, cluster, namespace)
     hub.post(f"/api/v1/applications/{name}/sync")

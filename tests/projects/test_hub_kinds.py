@@ -312,7 +312,7 @@ def test_what_is_there_already_needs_nobodys_right(idle_hub, person):
 
 
 @pytest.mark.parametrize("gone", ["account", "never known", "anonymous"])
-def test_an_operation_of_somebody_who_is_gone_has_no_rights(idle_hub, person, gone):
+def test_an_operation_of_a_deleted_account_has_no_rights(idle_hub, person, gone):
     account = person("bob", "p, bob, projects, *, *, allow")
     identity = {
         "account": decisions.identity_of(caller_of(account)),

@@ -130,7 +130,7 @@ def test_containers_follow_git_and_keep_their_image(hub, genuine, repo, app, nam
     assert images(case.follows(deployment(b, a, c))) == [("b", "x:8"), ("a", "x:9"), ("c", "x:1")]
 
 
-def test_a_container_that_leaves_git_goes(hub, genuine, repo, app, namespace):
+def test_a_container_that_is_removed_in_git_is_removed(hub, genuine, repo, app, namespace):
     a, b = container("a", "x:1"), container("b", "x:1")
     case = Case(
         hub,

@@ -118,7 +118,7 @@ def test_in_any_order_and_together(place, found, name, expected):
     assert owner(name) == expected
 
 
-def test_a_set_that_goes_and_comes_again(place):
+def test_a_set_that_is_deleted_and_created_again(place):
     live.record(place.pk, [stateful_set(), claim("data-db-0")])
 
     live.record(place.pk, [], ["apps/StatefulSet/n/db"])

@@ -243,7 +243,7 @@ def test_a_cluster_that_does_not_answer_leaves_the_outcome_open_until_it_does(
     assert len(events()) == 2
 
 
-def test_a_cluster_that_is_gone_leaves_the_outcome_unknown_for_good(
+def test_the_outcome_stays_unknown_if_the_cluster_was_removed(
     late, hub, sandbox, repo, app, namespace, monkeypatch
 ):
     name = deployed(hub, sandbox, repo, app, namespace)
@@ -280,7 +280,7 @@ Client().post(path, body, content_type="application/json", headers={"Authorizati
 """
 
 
-def test_a_process_that_is_killed_leaves_a_trail_that_says_so(
+def test_a_killed_process_leaves_an_unknown_outcome_in_the_trail(
     hub, sandbox, repo, app, namespace, flotilla
 ):
     name = deployed(hub, sandbox, repo, app, namespace)

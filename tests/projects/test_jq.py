@@ -117,7 +117,7 @@ SECRET = {
         "two arguments",
     ],
 )
-def test_a_path_is_no_program_around_ours(path):
+def test_a_path_cannot_close_our_program(path):
     for look in (Jq("", "a").delete, Jq("", "a").paths, lambda p, _: check_expression(p)):
         with pytest.raises(RuleError, match="not a valid jq path"):
             look(path, SECRET)

@@ -109,7 +109,7 @@ def test_a_repository_is_found_by_its_name(repo, form):
     assert rendered(repo, "parent")["app"]["v"] == "2.0.0"
 
 
-def test_a_name_that_nobody_registered_is_said(repo):
+def test_an_unregistered_name_is_reported(repo):
     repo.commit(parent("{name: demo, version: 2.0.0, repository: '@nobody'}"))
     with pytest.raises(Stalled, match=r"'nobody'.*repo add"):
         rendered(repo, "parent")

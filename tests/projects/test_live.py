@@ -168,7 +168,7 @@ def test_strangers_are_refused(pages):
             await page.hears_nothing()
 
 
-def test_everybody_hears_what_is_theirs(pages):
+def test_every_reader_receives_what_they_may_see(pages):
     """Three people at once, one batch of changes: each hears by the rights that are theirs."""
     pages.person("east", "east-team")
     pages.person("west", "west-team")
@@ -225,7 +225,7 @@ def test_rights_taken_by_a_policy_are_followed(pages):
             assert list((await page.hear())["rows"]) == [str(web.pk)]
 
 
-def test_a_change_after_a_policy_is_told_by_that_policy(pages, monkeypatch):
+def test_a_change_after_a_policy_is_published_by_that_policy(pages, monkeypatch):
     """Also before the check that comes every few seconds."""
     pages.person("dev")
     policy("p, dev, applications, get, default/*, allow")
@@ -360,7 +360,7 @@ def test_what_is_deleted_is_told_to_who_might_see_it(pages):
             await alone.hears_nothing(0.1)
 
 
-def test_a_page_that_comes_back_hears_what_it_missed(pages, monkeypatch):
+def test_a_page_that_reconnects_receives_what_it_missed(pages, monkeypatch):
     monkeypatch.setattr(page_updates, "MAX_CHANGES", 3)
     shown, same, gone = place("shown"), place("same"), place("gone")
     many = [place(f"n{n}") for n in range(10)]
@@ -388,7 +388,7 @@ def test_a_page_that_comes_back_hears_what_it_missed(pages, monkeypatch):
             assert list(heard[-1]["rows"]) == [str(same.pk)]
 
 
-def test_a_page_that_cannot_keep_up_hears_it_in_one_go(pages, monkeypatch):
+def test_a_slow_page_receives_what_it_missed_at_once(pages, monkeypatch):
     monkeypatch.setattr(consumers, "MAX_WAITING", 0)
     web, other = place("web"), place("other")
 
@@ -401,7 +401,7 @@ def test_a_page_that_cannot_keep_up_hears_it_in_one_go(pages, monkeypatch):
                 assert list(told["rows"]) == [str(web.pk)] and told["others"] == 1
 
 
-def test_a_page_that_shows_something_else_hears_of_that(pages):
+def test_a_page_receives_changes_of_its_new_subscription(pages):
     web, shop = place("web"), place("shop")
 
     @see
@@ -418,7 +418,7 @@ def test_a_page_that_shows_something_else_hears_of_that(pages):
             assert "<td" not in told["rows"][str(shop.pk)]
 
 
-def test_messages_that_make_no_sense_harm_nobody(pages):
+def test_invalid_messages_have_no_effect(pages):
     web = place("web")
 
     @see
@@ -574,7 +574,7 @@ def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(pages, monkeyp
             assert list(told["rows"]) == [str(even.pk)] and set(told) == {"version", "rows"}
 
 
-def test_a_look_that_failed_is_made_again(pages, monkeypatch):
+def test_a_failed_refresh_is_retried(pages, monkeypatch):
     web = place("web")
     look, failed = page_updates.changes_since, []
 
@@ -715,7 +715,7 @@ def test_with_other_rights_a_page_looks_again(pages):
             await page.hears_nothing()
 
 
-def test_a_change_of_policies_is_told_where_it_matters(pages):
+def test_a_change_of_policies_is_published_to_affected_pages(pages):
     """Pages of who has the rights as before stay as they are; pages about access look again."""
     pages.person("dev", "team")
     pages.person("auditor")

@@ -180,7 +180,7 @@ def test_cluster_down_during_a_sync_and_back(hub, sandbox, repo, app, namespace)
     assert sandbox.get("", "ConfigMap", namespace, "c")
 
 
-def test_a_cluster_that_is_away_holds_nobody_else(
+def test_an_unreachable_cluster_does_not_delay_others(
     hub, sandbox, sandbox_server, repo, app, namespace
 ):
     west = sandbox_server.sandboxes["west"]
@@ -211,9 +211,7 @@ def test_a_cluster_that_is_away_holds_nobody_else(
     hub.wait_status(bad, "Synced", "Healthy", seconds=60)
 
 
-def test_a_cluster_that_falls_silent_is_said_to_be_away(
-    hub, cluster, repo, app, namespace, monkeypatch
-):
+def test_a_silent_cluster_becomes_unreachable(hub, cluster, repo, app, namespace, monkeypatch):
     """Its connections stay open, as when a network drops packets: no watch ends, and nothing comes
     any more.
     """

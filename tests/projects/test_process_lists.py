@@ -137,7 +137,7 @@ def test_credentials_do_not_begin_another_setting(repo, field):
 
 
 @pytest.mark.parametrize("password", ['a"b', "a\\b", "a#b;c", " a ", "a$b`c", "ü", "a\\n"])
-def test_odd_passwords_arrive_whole(repo, git_server, password):
+def test_unusual_passwords_arrive_unchanged(repo, git_server, password):
     revision = repo.commit({"c.yaml": MAP})
     git_server.password = password
     credentials = {"username": "git", "password": password}

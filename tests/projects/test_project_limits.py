@@ -418,7 +418,7 @@ def test_a_source_that_is_permitted_no_more_is_read_no_more(idle_hub, route, mon
 
 
 @pytest.mark.parametrize("route", ["refs", "apps", "helmcharts", "oci-tags"])
-def test_a_repository_that_a_project_does_not_permit_is_not_looked_into_for_it(
+def test_a_repository_that_a_project_does_not_permit_is_not_read_for_it(
     idle_hub, route, monkeypatch
 ):
     """With the hub's credentials for all of the server: a right over `pay/*` covers any URL."""

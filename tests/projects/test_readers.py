@@ -169,7 +169,7 @@ def liar(repo, tmp_path):
     other.close()
 
 
-def test_a_projects_own_proxy_says_nothing_to_others_and_proves_nothing(idle_hub, repo, liar):
+def test_a_projects_own_proxy_affects_no_others_and_proves_nothing(idle_hub, repo, liar):
     proxy, other = liar
     git_remotes.forget()
     commit = repo.commit({"c.yaml": CONFIG})
@@ -229,7 +229,7 @@ def test_credentials_that_do_not_work_take_nothing_from_other_readers(idle_hub, 
     assert git_remotes.current_refs(repo.url, "mine").refs["refs/heads/main"] == commit
 
 
-def test_an_application_follows_the_way_that_its_project_goes_now(idle_hub, repo, liar):
+def test_an_application_uses_the_current_connection_of_its_project(idle_hub, repo, liar):
     """A repository that names a proxy may come after the application: the row that it follows
     changes.
     """

@@ -28,7 +28,7 @@ def application(idle_hub, repo):
     return Application.objects.get(name="a")
 
 
-def test_a_request_during_a_look_is_answered_by_the_next(application):
+def test_a_request_during_a_refresh_is_fulfilled_by_the_next_one(application):
     refresh.request_refresh(application)
     looking = Application.objects.get(pk=application.pk)
     outcome = refresh.evaluate(looking)
@@ -43,7 +43,7 @@ def test_a_request_during_a_look_is_answered_by_the_next(application):
     assert Application.objects.get(pk=application.pk).refresh_kind == ""
 
 
-def test_a_change_of_the_spec_during_a_look_makes_it_worthless(application):
+def test_a_change_of_the_spec_during_a_refresh_discards_its_result(application):
     looking = Application.objects.get(pk=application.pk)
     outcome = refresh.evaluate(looking)
     Application.objects.filter(pk=application.pk).update(generation=9)
@@ -55,7 +55,7 @@ def test_a_change_of_the_spec_during_a_look_makes_it_worthless(application):
     assert current.refresh_at <= timezone.now()
 
 
-def test_a_look_that_nothing_asks_for_does_nothing(application, repo):
+def test_a_refresh_that_is_not_due_does_nothing(application, repo):
     assert refresh.refresh(application.pk)
     asked = len(repo.server.requests)
 
@@ -134,7 +134,7 @@ def test_who_was_held_up_does_not_touch_the_claim_of_the_next(application):
         assert again
 
 
-def test_a_look_that_was_held_up_does_not_overwrite_a_newer(
+def test_a_delayed_refresh_does_not_overwrite_a_newer_one(
     hub, sandbox, repo, app, namespace, monkeypatch
 ):
     repo.commit({"c.yaml": CONFIG})

@@ -205,7 +205,7 @@ def test_automated_sync_is_refused_once_for_each_revision(hub, sandbox, repo, ap
 
 
 @pytest.mark.parametrize("windows", [[], [{**CLOSED[0], "manualSync": True}]], ids=["none", "open"])
-def test_an_operation_that_a_window_holds_goes_on_when_the_windows_change(
+def test_a_blocked_operation_continues_when_the_windows_change(
     windows, hub, sandbox, repo, app, namespace
 ):
     project(hub, "team", syncWindows=[])

@@ -531,7 +531,7 @@ def test_the_project_says_what_is_fetched(repo, base, pages):
         "{server}/allowed/%252e%252e/{name}",
     ],
 )
-def test_a_source_whose_url_wanders_is_permitted_to_nobody(base, url):
+def test_a_url_with_dot_segments_is_never_permitted(base, url):
     source = {"repoURL": url.format(server=base.server.url, name=base.name), "path": "k"}
 
     assert not permits_source({"sourceRepos": [f"{base.server.url}/allowed/**"]}, source["repoURL"])

@@ -125,7 +125,7 @@ def test_they_can_be_switched_off(repo, other, settings):
     assert names(load(repo, ".", **RECURSE)) == ["own"]
 
 
-def test_a_list_that_cannot_be_read_is_said(repo):
+def test_a_list_that_cannot_be_read_is_reported(repo):
     repo.commit({"c.yaml": config("c"), ".gitmodules": "[submodule\n"})
     with pytest.raises(Stalled, match=r"\.gitmodules is invalid"):
         load(repo)
@@ -167,7 +167,7 @@ def test_urls_that_are_not_read(url):
         absolute(url, "https://h/o/a.git")
 
 
-def test_a_manifest_in_lfs_is_said(repo):
+def test_a_manifest_in_lfs_is_reported(repo):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
     repo.commit({"a/c.yaml": pointer, "b/c.yaml": config("c"), "b/picture.png": pointer})
     assert names(load(repo, "b")) == ["c"]

@@ -227,7 +227,7 @@ def test_a_webhook_that_an_earlier_wave_removes_stops_nothing(hub, genuine, repo
         pytest.param((), {"sync_options": "Force=true"}, id="Force alone"),
     ],
 )
-def test_a_job_whose_image_changes_is_created_anew_once(
+def test_a_job_whose_image_changes_is_recreated_once(
     hub, genuine, repo, app, namespace, app_options, notes
 ):
     repo.commit(files(j=job("j", "busybox:1", **notes)))
@@ -251,7 +251,7 @@ def test_a_job_whose_image_changes_is_created_anew_once(
     assert uid(genuine, "batch", "Job", namespace, "j") == second
 
 
-def test_a_job_that_a_finalizer_holds_is_awaited_before_it_is_created_anew(
+def test_a_job_with_a_finalizer_is_awaited_before_it_is_recreated(
     hub, genuine, repo, app, namespace
 ):
     notes = {"sync_options": "Force=true,Replace=true"}
@@ -405,7 +405,7 @@ def test_what_was_applied_is_shown_as_it_is_while_a_later_wave_waits(
     hub.wait_operation(name, "Failed")
 
 
-def test_a_hook_that_succeeded_goes_at_once(hub, genuine, repo, app, namespace):
+def test_a_hook_that_succeeded_is_deleted_at_once(hub, genuine, repo, app, namespace):
     gone = {"hook": "PreSync", "hook_delete_policy": "HookSucceeded"}
     repo.commit(files(j=job("j", **gone), c=document("ConfigMap", "c", data={})))
     name = app(repo, genuine, namespace, policy=options())

@@ -145,7 +145,9 @@ def test_a_commit_that_is_newer_than_what_is_known_counts(stored, repo):
     assert Application.objects.filter(name="b").exists()
 
 
-def test_a_project_says_nothing_of_repositories_that_it_does_not_permit(idle_hub, repo, git_server):
+def test_a_project_discloses_nothing_of_repositories_that_it_does_not_permit(
+    idle_hub, repo, git_server
+):
     Project.objects.create(
         name="team",
         spec={
@@ -165,7 +167,7 @@ def test_a_project_says_nothing_of_repositories_that_it_does_not_permit(idle_hub
     assert git_server.requests == []
 
 
-def test_a_repository_that_is_away_is_said(idle_hub, repo, git_server):
+def test_an_unreachable_repository_is_reported(idle_hub, repo, git_server):
     git_server.down = True
 
     said = idle_hub.post(APPS, body({"repoURL": repo.url, "path": "."}), status=400)["message"]

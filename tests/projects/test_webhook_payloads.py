@@ -164,7 +164,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("value", ODD)
-def test_odd_shapes_are_no_crash(value):
+def test_malformed_shapes_are_not_a_crash(value):
     body = (
         value
         if isinstance(value, dict)

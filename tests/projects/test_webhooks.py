@@ -370,7 +370,7 @@ def moved(host, changes):
         pytest.param([KNOWN] * 1500, True, id="too many to look at"),
     ],
 )
-def test_an_event_of_many_branches_is_one_look(
+def test_an_event_of_many_branches_is_one_lookup(
     idle_hub, heard, django_assert_max_num_queries, host, changes, asked
 ):
     later = timezone.now() + timedelta(hours=1)
@@ -444,7 +444,7 @@ def test_what_nobody_signed_asks_no_server_that_fails(idle_hub, heard, fresh_rat
     assert remote.due_at < later and ("projects.poll", remote.pk) in heard.tasks
 
 
-def test_events_that_nobody_signed_are_so_many(idle_hub, heard, fresh_rates, settings):
+def test_unsigned_events_are_limited(idle_hub, heard, fresh_rates, settings):
     body, headers = bodies("https://git.example/acme/web")["gitlab"]
 
     answers = [send(idle_hub, body, headers) for _ in range(65)]
