@@ -1,6 +1,4 @@
-"""Whoever learns of new refs or versions hands them on to all who read them, without waiting for a
-poll.
-"""
+"""New refs and versions reach all applications that use them, wherever the hub learns of them."""
 
 import itertools
 import json
