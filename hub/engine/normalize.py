@@ -22,7 +22,7 @@ def normalize_desired(manifest: Manifest, type_: Type | None = None) -> Manifest
     """Normalize a manifest from a source.
 
     `stringData` moves into `data`; `status` and empty annotations and labels are removed, and the
-    nulls that state nothing: all of them without the type of a built-in kind.
+    nulls that state nothing: all of them where the type is not known.
     """
     key = resource_key(manifest)
     result = {k: v for k, v in manifest.items() if k != "status"}
@@ -40,9 +40,10 @@ def normalize_desired(manifest: Manifest, type_: Type | None = None) -> Manifest
         if field in metadata:
             metadata[field] = _with_empty_text(metadata[field])
     result = {**result, "metadata": metadata}
-    if type_ is not None and is_builtin(key.group):
-        return dict(with_stated_nulls(result, type_))
-    return dict(without_nulls(result))
+    if type_ is None:
+        return dict(without_nulls(result))
+    stated = with_stated_nulls if is_builtin(key.group) else with_nullable_nulls
+    return dict(stated(result, type_))
 
 
 def _with_empty_text(texts: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +96,27 @@ def _stated(value: Any, name: str, around: Type) -> Any:
     # An API server sets creation times; a field that identifies an element has its default.
     is_given = type_.shape == ANY or type_.default is not ABSENT or name == "creationTimestamp"
     return ABSENT if is_given else None
+
+
+def with_nullable_nulls(value: Any, type_: Type) -> Any:
+    """Keep the nulls of a custom kind where null is a value, and remove the others.
+
+    API servers reject the others in an apply, and drop them in a creation. Of fields that a schema
+    preserves without defining them, every null is a value.
+    """
+    if isinstance(value, list) and type_.shape == LIST:
+        return [with_nullable_nulls(item, type_.element) for item in value]
+    if not isinstance(value, dict) or type_.shape != MAP:
+        return value
+    return {
+        name: with_nullable_nulls(inner, type_.field(name))
+        for name, inner in value.items()
+        if inner is not None or type_.field(name).is_nullable or _is_preserved(type_, name)
+    }
+
+
+def _is_preserved(type_: Type, name: str) -> bool:
+    return type_.is_open and not type_.has_field(name)
 
 
 def for_comparison(manifest: Manifest, *, ignore_status: bool = True) -> Manifest:

@@ -22,8 +22,10 @@ Small = dict[str, Any] | str
 """A type in the reduced form: a word, `#` and the name of another type, or an object.
 
 Shapes: `{t, f: fields, v: values or elements, k: keys, s: is a set, a: is atomic, p: preserves
-unknown fields, d: default}`.
+unknown fields, n: is nullable, d: default}`.
 """
+_FORM = 2
+"""Of the reduced form: a stored document of another form is reduced anew."""
 
 _MAX_NODES = 200_000
 _DEEPEST = 80
@@ -42,7 +44,7 @@ class _UnsupportedSchema(Exception):
 def small_document(document: Any) -> dict[str, Any] | None:
     """Reduce the OpenAPI v3 document of a group and version; return None if it is invalid.
 
-    Shapes: `{"types": {name: Small}, "kinds": {"group/version/Kind": name}}`.
+    Shapes: `{"types": {name: Small}, "kinds": {"group/version/Kind": name}, "form": number}`.
     Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3, and the
         `x-kubernetes-*` extensions of
         https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
@@ -56,7 +58,7 @@ def small_document(document: Any) -> dict[str, Any] | None:
         types = _Reduction(schemas).all_of(kinds.values())
     except _UnsupportedSchema:
         return None
-    return {"types": types, "kinds": kinds}
+    return {"types": types, "kinds": kinds, "form": _FORM}
 
 
 def _kinds(schemas: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -103,6 +105,8 @@ class _Reduction:
             return ANY
         named = self._named(schema)
         found = self._shaped(schema, depth) if named is None else named
+        if schema.get("nullable") is True:
+            found = {**(found if isinstance(found, dict) else {"t": found}), "n": 1}
         return _with_default(found, schema)
 
     def _named(self, schema: dict[str, Any]) -> Small | None:
@@ -203,6 +207,7 @@ class Type:
         "_words",
         "default",
         "is_atomic",
+        "is_nullable",
         "is_open",
         "is_set",
         "keys",
@@ -225,6 +230,8 @@ class Type:
         """`map`, `list`, `any`, or the word for a scalar."""
         self.is_atomic: bool = atomic
         """Whether a map is replaced as a whole."""
+        self.is_nullable: bool = isinstance(small, dict) and bool(small.get("n"))
+        """Whether null is a value of its own, as the schema of a custom kind may say."""
         self.is_set: bool = bool(words.get("s"))
         """Whether a list is merged as a set of values."""
         self.keys: tuple[str, ...] = tuple(words.get("k", ()))
@@ -258,6 +265,10 @@ class Type:
                 return self.element
             found = self._known[name] = Type(small, self._document)
         return found
+
+    def has_field(self, name: str) -> bool:
+        """Return whether the schema defines a field of a map, or what its values are."""
+        return name in self._fields or "v" in self._words
 
     def is_key(self, name: str) -> bool:
         """Return whether a name is a key that the author chose, as of a label, and not a field.
@@ -330,8 +341,10 @@ def type_of(document: Mapping[str, Any] | None, group: str, version: str, kind: 
 
 def is_small_document(value: Any) -> bool:
     """Return whether a stored value is a reduced document."""
-    return isinstance(value, dict) and all(
-        isinstance(value.get(f), dict) for f in ("types", "kinds")
+    return (
+        isinstance(value, dict)
+        and value.get("form") == _FORM
+        and all(isinstance(value.get(f), dict) for f in ("types", "kinds"))
     )
 
 

@@ -123,6 +123,11 @@ MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
             WIDGET | {"spec": {}},
             id="a custom kind",
         ),
+        pytest.param(
+            WIDGET | {"spec": {"maybe": None, "refs": [{"name": None}], "free": {"a": [None]}}},
+            WIDGET | {"spec": {"maybe": None, "refs": [{}], "free": {"a": [None]}}},
+            id="a custom kind with nullable and free fields",
+        ),
         pytest.param(MAP | {"data": None}, MAP | {"data": {}}, id="a map of texts"),
         pytest.param(MAP | {"data": {"a": None}}, MAP | {"data": {"a": ""}}, id="a text"),
         pytest.param(MAP | {"immutable": None}, MAP | {"immutable": None}, id="a scalar"),

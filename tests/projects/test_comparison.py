@@ -299,6 +299,66 @@ def test_what_git_states_as_empty_is_restored(hub, genuine, repo, app, namespace
     assert genuine.get(RBAC, "ClusterRole", "", cluster_role["metadata"]["name"])["rules"]
 
 
+def test_a_null_that_a_custom_kind_allows_is_a_value(hub, genuine, repo, app, namespace):
+    text = {"type": "string"}
+    fields = {
+        "plain": text,
+        "maybe": {**text, "nullable": True, "default": "some"},
+        "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    }
+    kind = f"n{namespace.replace('-', '')}"
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind}s.null.example"},
+        "spec": {
+            "group": "null.example",
+            "scope": "Namespaced",
+            "names": {"plural": f"{kind}s", "singular": kind, "kind": kind.capitalize()},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "properties": {"spec": {"type": "object", "properties": fields}},
+                        }
+                    },
+                }
+            ],
+        },
+    }
+    spec = {"plain": None, "maybe": None, "free": {"a": None}}
+    stated = manifest(kind.capitalize(), "null.example/v1", "one", spec=spec)
+    repo.commit({"all.yaml": yaml.safe_dump_all([definition, stated])})
+    name = app(repo, genuine, namespace)
+    hub.wait_status(name, "OutOfSync")
+    sync(hub, name)
+    hub.wait_status(name, "Synced")
+
+    def live():
+        return genuine.get("null.example", kind.capitalize(), namespace, "one")["spec"]
+
+    # A new definition may not be published yet when its first resource is prepared.
+    hub.wait(lambda: synced_with(hub, name, live), "nulls are stored")
+
+    patch = {"spec": {"maybe": "evil", "free": {"a": "evil"}}}
+    genuine.patch("null.example", kind.capitalize(), namespace, "one", patch)
+    hub.wait_status(name, "OutOfSync")
+    sync(hub, name)
+    hub.wait_status(name, "Synced")
+    assert live() == {"maybe": None, "free": {"a": None}}
+
+
+def synced_with(hub, name, live):
+    if live() == {"maybe": None, "free": {"a": None}}:
+        return True
+    sync(hub, name)
+    return False
+
+
 def test_ownership_that_someone_removed_is_taken_again(hub, genuine, repo, app, namespace):
     both = manifest("ConfigMap", "v1", "c", data={"a": "1", "b": "2"})
     repo.commit({"c.yaml": yaml.safe_dump(both)})

@@ -164,6 +164,7 @@ SCHEMAS: dict[str, Any] = {
         spec=struct(
             size={**WHOLE, "default": 3},
             on=TRUTH,
+            maybe={**TEXT, "nullable": True, "default": "d"},
             words=array(TEXT, "set"),
             fixed={**struct(a=TEXT), "x-kubernetes-map-type": "atomic"},
             either={"x-kubernetes-int-or-string": True},
