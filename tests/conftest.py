@@ -75,6 +75,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     if os.environ.get("HUB_TEST_DATABASE_ONLY"):
         known = {} if os.environ.get("HUB_TEST_STATEMENTS") else statements.load_left_out()
+        known = statements.without_renamed(known, [item.nodeid for item in items])
         running = [item for item in items if depends_on_database(item, known)]
         config.hook.pytest_deselected(items=[item for item in items if item not in running])
         items[:] = running

@@ -4,7 +4,15 @@ import ast
 from pathlib import Path
 
 import pytest
-from support.statements import THE_SAME, choose, is_left_out, left_out, load_left_out, shapes
+from support.statements import (
+    THE_SAME,
+    choose,
+    is_left_out,
+    left_out,
+    load_left_out,
+    shapes,
+    without_renamed,
+)
 
 TESTS = Path(__file__).parents[1]
 
@@ -73,3 +81,11 @@ def test_what_nobody_has_recorded_runs():
     assert not is_left_out("tests/hub/test_a.py::test_writes[one]", known)
     assert not is_left_out("tests/hub/test_a.py::test_new", known)
     assert not is_left_out("tests/hub/test_new.py::test_all", known)
+
+
+def test_all_cases_run_when_a_chosen_one_has_another_name():
+    known = {"hub/test_a.py": {"test_all": [], "test_writes": ["one"]}}
+    case = "tests/hub/test_a.py::test_writes[{}]".format
+
+    assert without_renamed(known, [case("one"), case("two")]) == known
+    assert without_renamed(known, [case("1"), case("two")]) == {"hub/test_a.py": {"test_all": []}}
