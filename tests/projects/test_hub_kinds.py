@@ -477,7 +477,7 @@ def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(
     )
     bob = person("bob", lines)
 
-    with pytest.raises(Refused, match="its cascade deletes AppProject victim: sync as somebody"):
+    with pytest.raises(Refused, match="deletes AppProject victim: have it synced"):
         in_cluster.delete(*gone, author(root, caller_of(bob)))
     assert Application.objects.filter(deletion_requested_at=None).count() == 2
 
