@@ -102,6 +102,8 @@ class _Index:
         self.changed_at: dict[str, float] = {}
         self.read_at = 0.0
         self.failed_at: dict[str, float] = {}
+        self.moved: set[str] = set()
+        """Documents that had another digest than the index said; asked once more."""
 
     def is_due(self, marks: dict[str, str]) -> bool:
         """Return whether the index must be read again for kinds with these definition digests."""
@@ -120,6 +122,8 @@ class _Index:
         return not self.read_at or age > INDEX_SECONDS or (is_settling and age > 1)
 
 
+_MOVED = 301
+"""An API server's answer for a document whose digest is no longer the one of the index."""
 _indexes: dict[tuple[int, int], _Index] = {}
 _indexes_lock = threading.Lock()
 
@@ -138,16 +142,28 @@ def types_of(cluster: Cluster, kinds: Kinds) -> dict[tuple[str, str, str], Type]
         # A slow server delays only one comparison: the others run without the schema.
         return {}
     try:
-        _read_index(index, connection, _marks(cluster, connection, wanted))
-        found = {}
-        for name in wanted:
-            document = _document(cluster, connection, index, name[0], name[1])
-            type_ = document.type(*name) if document else None
-            if type_ is not None:
-                found[name] = type_
+        marks = _marks(cluster, connection, wanted)
+        _read_index(index, connection, marks)
+        found = _found(cluster, connection, index, wanted)
+        if not index.read_at:
+            # A document changed after the index was read.
+            _read_index(index, connection, marks)
+            found = _found(cluster, connection, index, wanted)
         return found
     finally:
         index.lock.release()
+
+
+def _found(
+    cluster: Cluster, connection: Connection, index: _Index, wanted: set[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], Type]:
+    found = {}
+    for name in wanted:
+        document = _document(cluster, connection, index, name[0], name[1])
+        type_ = document.type(*name) if document else None
+        if type_ is not None:
+            found[name] = type_
+    return found
 
 
 def _index(cluster: Cluster) -> _Index:
@@ -248,8 +264,13 @@ def _fetched(
         data = connection.read(f"/openapi/v3/{root}", {"hash": digest} if digest else None)
         small = small_document(parse(data))
     except _WRONG as error:
+        if getattr(error, "status", None) == _MOVED and root not in index.moved:
+            index.moved.add(root)
+            index.read_at = 0.0
+            return None
         log.info("no schema of %s: %s", root, error, extra={"cluster": connection.name})
         small = None
+    index.moved.discard(root)
     if small is None or len(orjson.dumps(small)) > _SMALL_BYTES:
         index.failed_at[root] = time.monotonic()
         return None

@@ -96,6 +96,35 @@ def test_a_document_that_is_not_what_its_digest_says_is_of_its_cluster_alone(ser
     assert protocol(type_in(liar)) != "TCP"
 
 
+MOVED = Refused(301, "Moved", "another digest")
+ONCE = ["/openapi/v3", "/openapi/v3/apis/apps/v1"]
+
+
+def test_a_document_that_changed_after_the_index_was_read_is_asked_for_again(serve):
+    server = Server(document=MOVED)
+    cluster = serve(server)
+
+    assert type_in(cluster) is None
+    assert server.asked == [*ONCE, *ONCE]
+    # A server that goes on like this is left alone for a while.
+    assert type_in(cluster) is None
+    assert server.asked == [*ONCE, *ONCE]
+
+
+def test_a_document_that_moved_is_found_at_its_new_digest(serve, monkeypatch):
+    server = Server(document=MOVED)
+    read = server.read
+
+    def moving(path, query=None):
+        server.document = DOCUMENT if len(server.asked) >= 3 else MOVED
+        return read(path, query)
+
+    monkeypatch.setattr(server, "read", moving)
+
+    assert protocol(type_in(serve(server))) == "TCP"
+    assert server.asked == [*ONCE, *ONCE]
+
+
 def test_a_document_without_a_digest_is_not_kept(serve):
     cluster = serve(Server(digest=""))
 
