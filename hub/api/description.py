@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 from django.http import HttpResponse
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -23,6 +25,7 @@ class _Kept:
     _lock: ClassVar = threading.Lock()
     _texts: ClassVar[dict[str, bytes]] = {}
 
+    @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, *_args: Any, **_kwargs: Any) -> HttpResponse:
         """Return the description of the whole surface, the same for every caller."""
         renderer = request.accepted_renderer
