@@ -106,17 +106,12 @@ def clean_up(
     if finalizer not in application.finalizers:
         return
     deletion = _deletion(application, project, cluster, phase, finalizer)
-    hooks = [
-        (m, deletion.target.get(resource_key(m)))
-        for m in _manifests(deletion)
-        if not deletion.reach.refusal(resource_key(m))
-    ]
-    found = [(m, f) for m, f in hooks if f is not None and not deletion.reach.others(f)]
-    assessments = [a for a in (_health(f) for _, f in found) if a is not None]
+    found = _left_hooks(deletion)
+    assessments = [a for a in map(_health, found) if a is not None]
     succeeded = worst(assessments) is Health.HEALTHY
-    for manifest, current in found:
+    for current in found:
         deletion.target.drop_hook_finalizer(current)
-        policies = delete_policies(manifest)
+        policies = delete_policies(current)
         is_due = (
             policies == {"BeforeHookCreation"}
             or ("HookSucceeded" in policies and succeeded)
@@ -125,6 +120,31 @@ def clean_up(
         if is_due:
             _delete(deletion, current)
     drop(application, finalizer)
+
+
+def _left_hooks(deletion: _Deletion) -> list[Manifest]:
+    """Return the live hooks of a phase: those in Git, and those that this deletion ran.
+
+    After a failure a hook may have run from a newer commit than the one that was compared.
+    """
+    keys = {resource_key(m): "" for m in _manifests(deletion)}
+    rows = LiveResource.objects.filter(
+        cluster=deletion.cluster,
+        instance=deletion.application.instance,
+        is_self=True,
+        owner_uid="",
+    )
+    keys |= {row.resource_key: row.version for row in rows.iterator() if _ran(deletion, row)}
+    permitted = [key for key in keys if not deletion.reach.refusal(key)]
+    hooks = [deletion.target.get(key, keys[key]) for key in sorted(permitted)]
+    return [hook for hook in hooks if hook is not None and not deletion.reach.others(hook)]
+
+
+def _ran(deletion: _Deletion, row: LiveResource) -> bool:
+    manifest = row.manifest
+    if manifest is None or annotations_of(manifest).get(OPERATION_ID) != deletion.run:
+        return False
+    return deletion.phase in hook_phases(manifest)
 
 
 def release_all(application: Application, cluster: Cluster) -> None:

@@ -138,7 +138,15 @@ def test_a_hook_of_the_deletion_that_a_ttl_removes_still_counts(hub, applied):
     assert [name for name, _ in found.order] == ["a", "b"]
 
 
-def test_a_failing_hook_guards_until_a_commit_corrects_it(hub, repo, applied):
+OTHER_HOOK = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "other", "annotations": {"argocd.argoproj.io/hook": "PreDelete"}},
+}
+
+
+@pytest.mark.parametrize("corrected", [job("j", "PreDelete"), OTHER_HOOK], ids=["it", "another"])
+def test_a_failing_hook_guards_until_a_commit_corrects_it(corrected, hub, repo, applied):
     found = applied(j=job("j", "PreDelete", code=1))
 
     delete(hub, found.name)
@@ -148,9 +156,11 @@ def test_a_failing_hook_guards_until_a_commit_corrects_it(hub, repo, applied):
     assert "PreDelete hook batch/Job" in message and "failed: " in message
     assert "remove the finalizer pre-delete-finalizer.argocd.argoproj.io" in message
     assert all(had for _, had in found.order)
-    repo.commit(files(j=job("j", "PreDelete")))
+    repo.commit(files(j=corrected))
     found.until_gone()
     assert found.place.get("", "ConfigMap", found.namespace, "c") is None
+    # What ran from the newer commit is cleaned up too.
+    assert found.place.get("", "ConfigMap", found.namespace, "other") is None
 
 
 def test_a_failing_hook_is_given_up_by_its_finalizer(hub, applied):
