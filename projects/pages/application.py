@@ -120,7 +120,7 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
         "out": sum(r.get("status") == "OutOfSync" for r in row.resources),
         "favourite": Favourite.objects.filter(account=caller.account, application=row).exists(),
         "events": ApplicationEvent.objects.filter(application_uid=row.uid).order_by("-pk")[:12],
-        "windows": _windows(row),
+        "windows": windows_sentence(row),
         "may_audit": is_allowed(caller, "audit", "get", "events"),
     }
 
@@ -242,14 +242,20 @@ def why(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Http
     )
 
 
-def _windows(row: Application) -> str:
-    """Return a sentence if sync windows block a sync."""
+def windows_sentence(row: Application) -> str:
+    """Return a sentence if sync windows block a sync, or those of an automated application."""
     windows = windows_of(row, timezone.now())
-    if not windows.assigned or windows.can_sync(manual=True):
+    may_sync = windows.can_sync(manual=True)
+    if may_sync and (not row.is_automated or windows.can_sync(manual=False)):
         return ""
     reopens = windows.reopens_at()
-    until = f" until {reopens:%Y-%m-%d %H:%M} UTC" if reopens else ""
-    return f"A sync window of project {row.project} is closed{until}."
+    until = f", until {reopens:%Y-%m-%d %H:%M} UTC at the earliest" if reopens else ""
+    if may_sync:
+        return (
+            f"A sync window of project {row.project} blocks automated syncs{until}. "
+            "A manual sync is permitted."
+        )
+    return f"A sync window of project {row.project} blocks syncs{until}."
 
 
 def _phases(operation: Any) -> list[dict[str, Any]]:
@@ -303,7 +309,7 @@ def sync_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str)
             "options": [(o, f"{o}=true" in options) for o in OPTIONS],
             "kept": kept,
             "propagation": propagation,
-            "windows": _windows(row),
+            "windows": windows_sentence(row),
             "prune": bool((policy.get("automated") or {}).get("prune")),
             "only": request.GET.get("only", ""),
         },
@@ -468,7 +474,7 @@ def rollback_dialog(
             "subject": subject_of(row.project, url, revision),
             "may": may(caller, row),
             "automated": row.is_automated,
-            "windows": _windows(row),
+            "windows": windows_sentence(row),
         },
     )
 
@@ -518,7 +524,7 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
             ),
             "prunes": sum(bool(r.get("requiresPruning")) for r in a.resources),
             "may": is_allowed(caller, "applications", "sync", a.rbac_object, a.where),
-            "windows": _windows(a),
+            "windows": windows_sentence(a),
         }
         for a in rows
     ]

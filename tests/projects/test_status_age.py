@@ -7,9 +7,10 @@ from django.utils import timezone
 
 from clusters.models import Cluster
 from projects.access import listing
-from projects.models import DELAYED, Application, GitRemote
+from projects.models import DELAYED, Application, GitRemote, Project
 from projects.objects.manifests import as_of_now, is_stale
 from projects.objects.specs import home_cluster
+from projects.pages.application import windows_sentence
 from projects.refreshing.refresh import refresh
 
 MINUTE = timedelta(minutes=1)
@@ -107,3 +108,32 @@ def test_a_window_that_is_closed_makes_nothing_stale(idle_hub, repo, monkeypatch
     status = idle_hub.application("a")["status"]
     assert status["flotilla"]["stale"] is False
     assert idle_hub.get("/api/v1/applications", freshness="stale")["items"] == []
+
+
+ALWAYS = {"kind": "deny", "schedule": "* * * * *", "duration": "1h", "applications": ["*"]}
+
+
+@pytest.mark.parametrize(
+    ("window", "automated", "words"),
+    [
+        pytest.param({}, False, "blocks syncs, until 20", id="closed to everybody"),
+        pytest.param({"manualSync": True}, False, "", id="open to manual syncs"),
+        pytest.param(
+            {"manualSync": True},
+            True,
+            "blocks automated syncs, until 20",
+            id="closed to automated syncs",
+        ),
+        pytest.param(None, True, "", id="no window"),
+    ],
+)
+def test_the_page_says_which_syncs_a_window_blocks(watched, window, automated, words):
+    windows = [] if window is None else [{**ALWAYS, **window}]
+    Project.objects.create(name="held", spec={"syncWindows": windows})
+    row = application(watched)
+    row.project = "held"
+    row.spec = {**SPEC, "syncPolicy": {"automated": {}} if automated else {}}
+
+    said = windows_sentence(row)
+
+    assert words in said and bool(words) is bool(said)
