@@ -41,6 +41,8 @@ _NEVER_RECREATED = ("CustomResourceDefinition", "Namespace")
 _DATA = ("PersistentVolumeClaim", "PersistentVolume")
 _BEFORE_FIRST_APPLY = "before-first-apply"
 """The manager that an API server sets for fields without a manager before an apply."""
+_OLDER_VERSION = "failed to prune fields"
+"""In the answer to an apply whose fields an older version of a field manager does not have."""
 _GENERATED = 5
 """Characters that an API server appends to `generateName`."""
 
@@ -243,7 +245,38 @@ class Target:
                 return self._recreate(kind, manifest, options, dry_run=dry_run)
             if not options.validate and "field not declared in schema" in refused.message:
                 return self._write_unchecked(kind, manifest, current, dry_run=dry_run)
+            if _OLDER_VERSION in refused.message and not dry_run:
+                return self._apply_as_newer(kind, manifest, options)
             raise
+
+    def _apply_as_newer(self, kind: Kind, manifest: Manifest, options: ResourceOptions) -> Manifest:
+        """Apply a manifest that states a field which the version applied before does not have.
+
+        A server converts the result to the version of each field manager, so that the hub's own
+        fields must be those of the newer version first.
+        """
+        current = self._fresh(kind, manifest)
+        entries = current["metadata"].get("managedFields") or [] if current else []
+        moved = [
+            {
+                "op": "replace",
+                "path": f"/metadata/managedFields/{number}",
+                "value": {**entry, "apiVersion": manifest["apiVersion"]},
+            }
+            for number, entry in enumerate(entries)
+            if entry.get("manager") == MANAGER and entry.get("apiVersion") != manifest["apiVersion"]
+        ]
+        if current is not None and moved:
+            self._patch_managers(kind, current, moved)
+        try:
+            return self.connection.apply(kind, manifest, validate=options.validate)
+        except Refused as refused:
+            if _OLDER_VERSION not in refused.message:
+                raise
+            text = (
+                f"{refused.message}; others manage it in an older version: sync with Replace=true"
+            )
+            raise Refused(refused.status, refused.reason, text, refused.causes) from refused
 
     def _replace(
         self,

@@ -436,6 +436,7 @@ def _store_project(
     members = Application.objects.filter(project=project.name).locked()
     keys = list(members.values_list("pk", flat=True))
     members.update(refresh_at=timezone.now())
+    resume_blocked()
     project.spec = spec
     project.labels = text_map(metadata.get("labels"), "metadata.labels")
     project.annotations = text_map(metadata.get("annotations"), "metadata.annotations")
@@ -454,7 +455,6 @@ def _store_project(
         after=spec,
     )
     mirror(project_json(project))
-    resume_blocked()
     publish()
     for pk in keys:
         wake(TaskName.PROJECTS_REFRESH, pk)

@@ -104,6 +104,26 @@ def test_a_definition_and_what_uses_its_new_field_or_version(hub, genuine, repo,
     assert genuine.get(group, "Gizmo", namespace, "g")["spec"] == {"four": "4"}
 
 
+def test_a_resource_moves_to_a_version_that_has_a_new_field(hub, genuine, repo, app, namespace):
+    group = f"{namespace}.example.org"
+    first = definition(group, fields=["one"])
+    repo.commit(files(crd=first, g=gizmo(group, {"one": "1"})))
+    name = app(repo, genuine, namespace, policy=options())
+    hub.wait_status(name, "OutOfSync")
+    sync(hub, name)
+    hub.wait_status(name, "Synced")
+
+    second = definition(group, fields=["one", "two"], versions=("v2",))
+    older = {**first["spec"]["versions"][0], "storage": False}
+    second["spec"]["versions"].insert(0, older)
+    repo.commit(files(crd=second, g=gizmo(group, {"one": "1", "two": "2"}, "v2")))
+    refreshed(hub, name)
+    sync(hub, name)
+
+    assert genuine.get(group, "Gizmo", namespace, "g")["spec"] == {"one": "1", "two": "2"}
+    hub.wait_status(name, "Synced", "Healthy")
+
+
 def test_a_field_that_no_definition_has_stops_the_sync_before_anything_is_applied(
     hub, genuine, repo, app, namespace
 ):
