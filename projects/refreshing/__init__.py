@@ -1,1 +1,1 @@
-"""When an application is refreshed, the refresh itself, and the status that it stores."""
+"""Refreshing applications: the triggers, the refresh itself, and the status that it stores."""

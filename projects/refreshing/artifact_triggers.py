@@ -1,4 +1,4 @@
-"""Refresh what uses a chart repository or registry that has a new version."""
+"""Refresh applications and sets when a chart repository or registry has a new version."""
 
 import time
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from projects.sources.published_versions import listing_key
 from projects.sources.versions import is_constraint
 
 _SECONDS = 10.0
-"""How long revisions are resolved here; the applications that are left are refreshed."""
+"""The time limit for resolving revisions here; the remaining applications are refreshed."""
 Resolved = dict[tuple[str, str, str, str], str]
 
 
@@ -44,9 +44,9 @@ def propagate(pk: int) -> None:
 
 
 def _goes_its_own_way(application: Application) -> bool:
-    """Return whether a source is read by a way that only the application's project chose.
+    """Return whether a source is read through transport options that its project configured.
 
-    It may be slow, and must not keep the new version from the other projects.
+    Such a server may be slow, and must not delay the new version for other projects.
     """
     urls = {str(s.get("repoURL") or "") for s in application.sources}
     return any(OWN_TRANSPORT in configured_for(url, application.project) for url in urls)
@@ -74,7 +74,7 @@ def _candidates(place: str) -> list[Application]:
     name, _, path = place.rpartition("/")[2].partition(":")[0], *place.partition("://")[1:]
     word = path or name
     now = timezone.now()
-    # An application that is due and not yet claimed will read the new version anyway.
+    # Applications that are due but not yet claimed will read the new version anyway.
     waiting = Q(refresh_at__lte=now) & (Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
     rows = Application.objects.alias(spec_text=Cast("spec", TextField()))
     rows = rows.filter(spec_text__icontains=word, deletion_requested_at__isnull=True)
@@ -92,7 +92,7 @@ def _is_moved(application: Application, place: str, known: Resolved) -> bool:
 
 
 def _resolved(source: Mapping[str, Any], project: str, known: Resolved) -> str:
-    """Return the revision of a source, empty if it cannot be resolved: the refresh reports why."""
+    """Return the revision of a source, empty if it cannot be resolved; the refresh reports why."""
     fields = (str(source.get(f) or "") for f in ("repoURL", "chart", "targetRevision"))
     url, chart, target = fields
     key = (project, url, chart, target)

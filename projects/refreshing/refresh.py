@@ -63,11 +63,11 @@ _TRANSIENT_REASONS = {
     "Timeout",
     "RendererDied",
 }
-"""Failures that may be fixed without a new spec or revision."""
+"""Reasons of failures that may clear up without a new spec or revision."""
 
 
 def refresh(pk: int) -> bool:
-    """Refresh an application that is due; return False if another worker does, or none is due."""
+    """Refresh an application; return False if it is not due or another worker has claimed it."""
     due = Q(refresh_at__lte=timezone.now())
     with claim(Application, pk, when=due) as is_claimed, cached_reads():
         if not is_claimed:
@@ -110,23 +110,23 @@ def evaluate(application: Application) -> Outcome:
         _delayed(application, outcome, error)
     except (EngineError, Invalid) as error:
         _failed(outcome, "InvalidSpec", str(error))
-    except Exception as error:  # a bug that one application meets must not stop the others
+    except Exception as error:  # a bug that affects one application must not stop the others
         _unexpected(application, outcome, error)
     return outcome
 
 
 def _unexpected(application: Application, outcome: Outcome, error: Exception) -> Outcome:
-    """Add the condition of an internal error, with an id that the log has as well.
+    """Add a condition for an internal error, with an id that also appears in the log.
 
-    The retry waits as long as the error has persisted: at least 2 minutes, at most an hour.
+    The retry delay equals the time that the error has persisted, from 2 minutes to 1 hour.
     """
     places = traceback.extract_tb(error.__traceback__)
     trace = [type(error).__name__, *(f"{place.filename}:{place.lineno}" for place in places)]
-    # The id depends on the place of the error only: a new text would be a new condition each time.
+    # The id depends only on where the error occurred, so that retries keep the same condition.
     number = hashlib.sha256("\n".join(trace).encode()).hexdigest()[:8]
     about = {"application": application.qualified_name, "error_id": number}
     log.error("refresh failed", exc_info=error, extra=about)
-    text = f"internal error {number} while refreshing: see the log of the hub; it will be retried"
+    text = f"internal error {number} while refreshing: see the hub's log; it will be retried"
     outcome.conditions.append(("UnknownError", text))
     known = (c for c in application.conditions if c.get("message") == text)
     since = next((c.get("lastTransitionTime") for c in known), None)
@@ -155,7 +155,7 @@ def _delayed(application: Application, outcome: Outcome, error: RetryLater) -> N
         outcome.keeps_status = is_known
         return
     if is_known and error.reason == "LiveStateUnknown":
-        # A cluster that is still being listed says nothing new: the status stays, its age shows.
+        # Nothing is known while the cluster is being listed: keep the status, whose age is shown.
         outcome.keeps_status = True
         outcome.conditions = []
         return
@@ -190,8 +190,8 @@ def _evaluate(application: Application, outcome: Outcome) -> None:
     outcome.digest = _digest(application, project, outcome.desired, cluster)
     if ignored:
         outcome.digest = digest_of([outcome.digest, ignored])
-    # An automated application that is OutOfSync is compared again even without a change: its sync
-    # may wait for time to pass.
+    # Compare an automated application that is OutOfSync even without a change: its sync may be
+    # due only after some time.
     settled = application.sync_status == Sync.SYNCED or (
         application.sync_status == Sync.OUT_OF_SYNC and not application.is_automated
     )
@@ -212,7 +212,7 @@ def ignored_files(
     """Return a warning if nothing was rendered and files were ignored.
 
     Shapes: type and message of a condition, or nothing.
-    Raises: Stalled or RetryLater if the files cannot be read any more.
+    Raises: Stalled or RetryLater if the files can no longer be read.
     """
     if desired.manifests:
         return []
@@ -230,8 +230,8 @@ def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
 def _desired(application: Application, context: sources.Context, *, force: bool) -> sources.Desired:
     """Return the rendered sources.
 
-    A new application may name a commit that is newer than the last poll of its repository: if it
-    fails, its revisions are resolved once more from the server.
+    A new application may refer to a commit that is newer than the last poll of its repository. If
+    it fails, its revisions are resolved again from the server.
     """
 
     def at(since: datetime | None, *, fresh: bool) -> list[str]:
@@ -259,7 +259,7 @@ def _digest(application: Application, project: Project, desired: Desired, cluste
         application.sync_policy,
         application.annotations,
         project.generation,
-        # Global projects and cluster scopes change what a project permits, not its generation.
+        # Global projects and cluster scopes affect what a project permits without a new generation.
         project.spec,
         cluster.name,
         _rules_version(),
@@ -343,7 +343,7 @@ def _is_ignored(rule: Mapping[str, Any], key: ResourceKey) -> bool:
 
 
 def request_refresh(application: Application, kind: str = "normal") -> None:
-    """Enqueue a refresh that resolves revisions again; `hard` also drops cached manifests."""
+    """Request a refresh that resolves revisions again; `hard` also drops cached manifests."""
     now = timezone.now()
     Application.objects.filter(pk=application.pk).update(
         refresh_kind=kind, refresh_at=now, refresh_requested_at=now

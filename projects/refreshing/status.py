@@ -91,7 +91,7 @@ class Outcome:
 
 @dataclass
 class StatusUpdate:
-    """The status columns of an application, as a refresh leaves them."""
+    """The status columns of an application after a refresh."""
 
     conditions: list[dict[str, str]]
     sync_status: str
@@ -115,7 +115,7 @@ class StatusUpdate:
 
     @classmethod
     def of(cls, application: Application) -> "StatusUpdate":
-        """Return the columns as they are stored."""
+        """Return the stored columns."""
         return cls(**{f.name: getattr(application, f.name) for f in fields(cls)})
 
     def changed(self, application: Application) -> dict[str, Any]:
@@ -136,13 +136,13 @@ _INVISIBLE = {
     "refresh_at",
     "refresh_kind",
 }
-"""Columns whose change alone publishes no new version of the application."""
+"""Columns whose changes alone do not publish a new version of the application."""
 
 
 def write(application: Application, outcome: Outcome, seen: datetime | None) -> None:
-    """Store the result of a refresh, start an automated sync if one is due, plan the next refresh.
+    """Store the result of a refresh, start any automated sync, schedule the next refresh.
 
-    `seen` is the value of `refresh_at` when the refresh began: a later one is kept.
+    `seen` is the value of `refresh_at` when the refresh began; a later value is kept.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -189,12 +189,12 @@ def _without_refresh(annotations: dict[str, str]) -> dict[str, str]:
 
 
 def _bind(current: Application, outcome: Outcome) -> None:
-    # A repository that another one refers to by URL is polled like those of the sources.
+    # Repositories that sources refer to by URL are polled like the sources' own.
     found = outcome.desired.inputs if outcome.desired else current.inputs
     if repositories_of(found) != repositories_of(current.inputs):
         current.inputs = found
         bind_remotes(current)
-        # A push to it before the application was bound would otherwise be missed.
+        # Otherwise, a push to it before the application was bound would be missed.
         Application.objects.filter(pk=current.pk).update(refresh_at=timezone.now())
 
 
@@ -226,7 +226,7 @@ def _record_change(
 
 
 def _cause(conditions: Sequence[dict[str, str]], resources: Sequence[dict[str, Any]]) -> str:
-    """Return the first problem as a sentence: an error, a degraded or a differing resource."""
+    """Return the first problem as text: an error, or a degraded or out-of-sync resource."""
     for condition in conditions:
         if condition["type"] in ERRORS:
             return str(condition["message"])
@@ -335,7 +335,7 @@ def _conditions(
 
 
 def _condition(current: Application, kind: str, message: str, now: datetime) -> dict[str, str]:
-    """Return a condition; one that the application already has keeps its transition time."""
+    """Return a condition, with its transition time unchanged if it already exists."""
     known: list[dict[str, str]] = current.conditions
     for condition in known:
         if (condition["type"], condition["message"]) == (kind, message):
@@ -344,7 +344,7 @@ def _condition(current: Application, kind: str, message: str, now: datetime) -> 
 
 
 def resource_json(state: ResourceState) -> dict[str, Any]:
-    """Return the status of one resource as `status.resources` has it."""
+    """Return the status of one resource, in the format of `status.resources`."""
     result: dict[str, Any] = {
         "group": state.key.group,
         "version": state.version,
@@ -410,7 +410,7 @@ def _write_managed(current: Application, compared: Compared) -> None:
 def _automated(
     current: Application, outcome: Outcome, update: StatusUpdate, now: datetime
 ) -> Decision:
-    """Return whether an automated sync starts now; record why not as the condition SyncError."""
+    """Return whether an automated sync starts now; if not, record why as a SyncError condition."""
     desired, compared = outcome.desired, outcome.compared
     if not outcome.keeps_status and update.sync_status == Sync.SYNCED:
         update.drop_conditions("SyncError")
@@ -446,7 +446,7 @@ def _may_start(current: Application, update: StatusUpdate) -> bool:
 
 
 def _when_open(current: Application, now: datetime) -> Decision | None:
-    """Return the decision to wait if sync windows block a sync now, None if they do not."""
+    """Return a decision to wait if sync windows block a sync now, None otherwise."""
     windows = windows_of(current, now)
     if windows.can_sync(manual=False):
         return None
@@ -506,7 +506,7 @@ def start_operation(
     rollback: bool = False,
     caller: Caller | None = None,
 ) -> Operation:
-    """Create an operation and wake a worker for it; `caller` is the person who requested it.
+    """Create an operation and enqueue it; `caller` is the person who requested it.
 
     Raises: IntegrityError if another operation is running.
     """

@@ -1,4 +1,4 @@
-"""Refresh applications when something changes outside: resources, clusters, repositories."""
+"""Refresh applications when live resources, clusters or repositories change."""
 
 import logging
 import random
@@ -48,10 +48,10 @@ from projects.sources.versions import is_constraint
 log = logging.getLogger(__name__)
 
 UNPROVED_PRIORITY = 7
-"""What anybody may ask for waits for all that the hub has to do by itself."""
+"""The priority of unauthenticated requests: lower than all of the hub's own work."""
 _Name = TypeVar("_Name", str, int)
 _MOVE_SECONDS = 10.0
-"""How long applications are moved to new revisions at once; the others are refreshed."""
+"""The time limit for moving applications without a refresh; the remaining ones are refreshed."""
 
 
 def live_changed() -> None:
@@ -95,7 +95,7 @@ def _wake_operations(which: Q) -> None:
 
 
 def _showing(cluster_id: int, changes: Iterable[LiveChange]) -> set[int]:
-    """Return the applications whose resource tree contains a changed resource, by its owners."""
+    """Return the applications whose resource tree contains a changed resource, found by owners."""
     found, known, level = set[int](), set[str](), set[str]()
     for change in changes:
         level |= set(change.seen or ())
@@ -130,7 +130,7 @@ def _of_instances(cluster_id: int, instances: Sequence[str]) -> Iterable[int]:
 def _mark_changed(found: set[int], touched: set[int]) -> None:
     """Make `found` due, and publish a new version of `touched`, whose resource trees changed.
 
-    A tree shows more than a comparison reads, such as pods that are created and deleted.
+    Trees contain resources that are not compared, such as pods.
     """
     for chunk in _chunks(sorted(found & touched)):
         Application.objects.filter(pk__in=chunk).bump(refresh_at=timezone.now())
@@ -147,7 +147,7 @@ def _chunks(names: Sequence[_Name]) -> Iterable[Sequence[_Name]]:
 
 
 def mark_refresh_due(pks: Any) -> None:
-    """Make applications due for a refresh, and wake workers for them."""
+    """Make applications due for a refresh, and enqueue them."""
     now = timezone.now()
     ids = list(pks)
     for start in range(0, len(ids), 500):
@@ -168,7 +168,7 @@ def cluster_changed(cluster_id: int) -> None:
 
 
 def capabilities_changed(cluster_id: int) -> None:
-    """Refresh the applications of a cluster that failed or used its former API versions."""
+    """Refresh the applications of a cluster that failed or used its previous API versions."""
     cluster = Cluster.objects.filter(pk=cluster_id).first()
     if cluster is None:
         return
@@ -183,7 +183,7 @@ def capabilities_changed(cluster_id: int) -> None:
 
 
 def bind_waiting(cluster: Cluster) -> None:
-    """Bind the applications that named a cluster before it was registered."""
+    """Bind the applications that referred to a cluster before it was registered."""
     for application in Application.objects.filter(cluster__isnull=True):
         bind(application)
         if application.cluster_id == cluster.pk:
@@ -194,7 +194,7 @@ def bind_waiting(cluster: Cluster) -> None:
 
 
 def poll_remote(pk: int) -> None:
-    """Poll a repository if that is due, and refresh the applications that read its refs."""
+    """Poll a repository if it is due, and refresh the applications that read its refs."""
     with claim(GitRemote, pk, when=Q(due_at__lte=timezone.now())) as is_claimed:
         if not is_claimed:
             return
@@ -221,7 +221,7 @@ def poll_remote(pk: int) -> None:
 
 
 def propagate_moves(pk: int) -> None:
-    """Refresh all that read the moved refs of a repository, whichever request noticed the move."""
+    """Refresh the readers of a repository's moved refs, whichever request detected the move."""
     with claim(GitRemote, pk, when=Q(moved_at__isnull=False)) as is_claimed:
         if not is_claimed:
             return
@@ -240,7 +240,7 @@ def _propagate(pk: int) -> None:
 
 
 def _enqueue_if_due(pk: int) -> None:
-    """Enqueue what became due while the row was claimed, so that it does not wait for the sweep."""
+    """Enqueue work that became due while the row was claimed, without waiting for the sweep."""
     remote = GitRemote.objects.filter(pk=pk).only("due_at", "moved_at").first()
     if remote and remote.moved_at:
         wake(TaskName.PROJECTS_REFS_MOVED, pk, priority=1)
@@ -249,7 +249,7 @@ def _enqueue_if_due(pk: int) -> None:
 
 
 def _poll_other_urls(remote: GitRemote) -> None:
-    """Poll other URLs of the same repository whose refs are older."""
+    """Poll the other URLs of the same repository whose stored refs are older."""
     place = bare_url(remote.url)
     for other in GitRemote.objects.exclude(pk=remote.pk).filter(url__icontains=place):
         names = remote.refs if git_remotes.ALL in (remote.moved or ()) else remote.moved or ()
@@ -260,15 +260,15 @@ def _poll_other_urls(remote: GitRemote) -> None:
 
 
 def bare_url(url: str) -> str:
-    """Return a repository's URL without scheme and user, which is the same for all protocols."""
-    # Hosts differ in case sensitivity, and one poll too many does no harm.
+    """Return a repository's URL without its scheme and user: the same for all protocols."""
+    # Some hosts are case-sensitive, others are not; an unnecessary poll does no harm.
     return re.sub(r"^[a-z+]+://([^@/]*@)?", "", folded_url(url_of_key(url)))
 
 
 def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
-    """Return whether a target revision may name another commit now that refs moved.
+    """Return whether a target revision may resolve to another commit now that refs moved.
 
-    Shapes: `names` are full names, `*` where all may have moved.
+    Shapes: `names` are full ref names, or `*` if any ref may have moved.
     """
     if is_commit(target):
         return False
@@ -283,7 +283,7 @@ def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
 
 
 def _projects_of(remote: GitRemote, url: str) -> list[str]:
-    """Return the projects that read this row; applications of others are bound to another row."""
+    """Return the projects that read this row; bind the applications of others to their own row."""
     projects = sorted(set(remote.applications.values_list("project", flat=True)))
     here = [p for p in projects if git_remotes.key_of(url, p) == remote.url]
     for application in remote.applications.exclude(project__in=here):
@@ -292,7 +292,7 @@ def _projects_of(remote: GitRemote, url: str) -> list[str]:
 
 
 def _url_of(remote: GitRemote) -> str:
-    """Return a URL of the repository as an application writes it, empty if none reads it."""
+    """Return the repository's URL as an application spells it, empty if no application reads it."""
     wanted = url_of_key(remote.url)
     applications = remote.applications.order_by("pk").only("spec", "inputs")
     urls = (url for a in applications.iterator() for url in repositories_read(a))
@@ -300,7 +300,7 @@ def _url_of(remote: GitRemote) -> str:
     for url in urls:
         if normal_url(url) == wanted:
             return url
-        # Rows of releases before URLs were case-sensitive: their readers are bound to another row.
+        # A row from before URLs were case-sensitive: its readers are bound to another row.
         other = url if folded_url(url) == wanted else other
     return other
 
@@ -308,13 +308,12 @@ def _url_of(remote: GitRemote) -> str:
 def advance(remote: GitRemote) -> None:
     """Move applications to the new revisions of a repository.
 
-    Applications whose input files are unchanged move at once, without a refresh; the others are
-    refreshed first.
+    Applications whose input files are unchanged move immediately; the others are refreshed.
     """
     changed, same = [], []
     projects = {p.name: p for p in Project.objects.all()}
     now = timezone.now()
-    # An application that is due and not yet claimed will read the new refs anyway.
+    # Applications that are due but not yet claimed will read the new refs anyway.
     waiting = Q(refresh_at__lte=now) & (Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
     applications = (
         remote.applications.filter(deletion_requested_at__isnull=True)
@@ -339,10 +338,10 @@ def advance(remote: GitRemote) -> None:
 
 
 def _reads_only(application: Application, remote: GitRemote) -> bool:
-    """Return whether all inputs of an application come from a repository.
+    """Return whether all inputs of an application come from this repository.
 
-    Other servers are read by the application's own refresh: a slow one must not keep the commit
-    from the other readers of the repository.
+    Other servers are read by the application's own refresh, since a slow one must not delay the
+    commit for the other readers of the repository.
     """
     here = normal_url(url_of_key(remote.url))
     is_remote = any(str(entry[1]).startswith((GIT, PAGE)) for entry in application.inputs)
@@ -391,10 +390,11 @@ def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
 def push_received(
     urls: Iterable[str], moved: Sequence[tuple[str, str]], *, is_proved: bool = True
 ) -> int:
-    """Poll the repositories that a push event names; return how many there are.
+    """Poll the repositories named by a push event; return their number.
 
     Shapes: `urls` are web and clone URLs; `moved` are refs with their new commits. A repository
-        that already has all of them is not polled, nor one that fails if the event is unsigned.
+        that already has all of them is not polled. For an unsigned event, neither is one whose
+        last poll failed, until its retry time.
     """
     wanted = {repository_identity(url) for url in urls if url}
     priority = (2, 1) if is_proved else (UNPROVED_PRIORITY, UNPROVED_PRIORITY)
@@ -413,7 +413,7 @@ def push_received(
 
 
 def hosts_changed(hosts: Iterable[str]) -> None:
-    """Refresh the repositories of hosts whose known SSH keys or TLS certificates changed."""
+    """Refresh applications from hosts whose known SSH keys or TLS certificates changed."""
     wanted = {h.lower() for h in hosts}
     RenderFailure.objects.all().delete()
     for remote in GitRemote.objects.all():
@@ -423,7 +423,7 @@ def hosts_changed(hosts: Iterable[str]) -> None:
 
 
 def _hosts_of(url: str) -> set[str]:
-    """Return the host of a URL without and with its port, nothing for an invalid URL."""
+    """Return the host of a URL without and with its port, an empty set for an invalid URL."""
     try:
         parts = urlsplit(url)
     except ValueError:

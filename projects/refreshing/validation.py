@@ -45,11 +45,10 @@ def is_same(before: Application, after: Application) -> bool:
 def require_manifests(application: Application) -> None:
     """Check that the sources of an application can be read and rendered.
 
-    The conditions of the application become the warnings about its sources.
-    The project's limits must be checked before. The rendered manifests are cached for the first
-    refresh.
-    Units: it takes at most `HUB_VALIDATION_TIMEOUT`; a slow server is still read afterwards, so
-        that a second attempt can use its answer.
+    Sets the application's conditions to the warnings about its sources.
+    Check the project's limits first. The rendered manifests are cached for the first refresh.
+    Units: it takes at most `HUB_VALIDATION_TIMEOUT`; after that, a slow server is read in the
+        background, so that a second attempt can use the response.
     Raises: Invalid with the reason.
     """
     seconds = settings.VALIDATION_TIMEOUT.total_seconds()
@@ -73,7 +72,7 @@ def _problem(application: Application) -> str:
             _render(application, timezone.now())
     except RetryLater as error:
         if error.reason in REFUSALS:
-            # The project has to wait for a renderer, which is not an error of the application.
+            # The project must wait for a renderer, which is not an error of the application.
             log.info("not validated: %s", error, extra={"application": application.name})
             return ""
         return _problem_text(application, error.reason, error.message)
@@ -129,5 +128,5 @@ def _render(application: Application, asked_at: datetime) -> None:
 
 
 def _unsigned(spec: dict[str, Any]) -> dict[str, Any]:
-    # Signatures are checked at the comparison: the commit may be signed by then.
+    # Signatures are verified at the next refresh: the commit may be signed by then.
     return {k: v for k, v in spec.items() if k not in ("signatureKeys", "sourceIntegrity")}

@@ -1,7 +1,7 @@
 """Resolve abbreviated commit ids in the history of a repository.
 
-They are looked up in a separate repository without files: the one for rendering must only contain
-complete commits.
+They are looked up in a separate repository without files, since the one for rendering must only
+contain complete commits.
 """
 
 import re
@@ -26,7 +26,7 @@ _lock = Lock()
 def resolve_abbreviation(
     url: str, abbreviated: str, refs: Mapping[str, str], credentials: Mapping[str, Any]
 ) -> str:
-    """Return the commit for an abbreviated id, empty if there is none or several.
+    """Return the commit for an abbreviated id, empty if none or several match.
 
     Shapes: `refs` are the server's current refs; nothing is fetched while they are unchanged.
     Raises: RetryLater or Stalled with the server's message.

@@ -22,7 +22,7 @@ GITHUB = "https://api.github.com"
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/source.read_only"
 CACHE_PERIOD = timedelta(minutes=50)
 TOKEN_UNAVAILABLE = "TokenUnavailable"
-"""The reason for an endpoint that does not respond: says nothing about the repository."""
+"""The error reason if the token endpoint is unreachable; unrelated to the repository itself."""
 _ASSERTION = timedelta(minutes=9)
 _SECONDS = 30.0
 _MAX_BYTES = 1024 * 1024
@@ -37,7 +37,7 @@ def forget() -> None:
 
 
 def with_token(url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return credentials with a user and password for Git, if they are those of an app.
+    """Return app credentials as a user and password for Git; others are returned unchanged.
 
     Raises: Stalled for an invalid key, RetryLater with the server's message.
     Source: as Argo CD 3.6: the repository's own key, or that of its credential template.

@@ -23,7 +23,7 @@ _MAX_EXTENSION = 64 * 1024
 """The size limit of an extended header; real ones have a name, times and owners."""
 _MAX_HEADERS_IN_A_ROW = 8
 _MAX_RECORDS = 200_000
-"""The limit of records in all extended headers: ten per entry."""
+"""The limit on records in all extended headers: ten per entry."""
 
 _REGULAR = (b"0", b"\0", b"7")
 _SPARSE = b"S"
@@ -41,7 +41,7 @@ class ArchiveBudget:
         """Start with the limits of one chart."""
         self._content, self._entries = settings.MAX_CHART_BYTES, _MAX_ENTRIES
         self._records, self._folders = _MAX_RECORDS, _MAX_FOLDERS
-        # Headers and padding of small files come on top of their content.
+        # Small files need additional space for headers and padding.
         self.unpacked = settings.MAX_CHART_BYTES + _MAX_ENTRIES * 1024
 
     def spend_content(self, size: int) -> None:
@@ -67,7 +67,7 @@ class ArchiveBudget:
             raise _unreadable(f"its extended headers have more than {_MAX_RECORDS} records")
 
     def spend_folders(self, count: int) -> None:
-        """Count folders: one path may have a hundred."""
+        """Count folders; a single path may contain a hundred."""
         self._folders -= count
         if self._folders < 0:
             raise ManifestError(f"the archive has more than {_MAX_FOLDERS} folders, the limit")
@@ -88,7 +88,7 @@ def unpack(data: bytes, *, strip: bool, room: ArchiveBudget | None = None) -> Me
             path = _path(name, strip=strip)
             if path:
                 content[path] = held
-        # The rest is ignored, but must be complete and within the limits.
+        # Data after the last entry is ignored, but must be complete and within the limits.
         stream.drain()
     except TooMuch as error:
         words = str(error).replace("answer", "archive")
@@ -302,14 +302,14 @@ def _merged(header: _Header, pax: dict[bytes, bytes], longer: dict[bytes, bytes]
 def _name(block: bytes) -> bytes:
     name = block[:100].partition(b"\0")[0]
     if block[257:263] != b"ustar\0":
-        # Other formats store times where ustar stores the prefix of the name.
+        # Other formats store times in the field where ustar stores the name's prefix.
         return name
     prefix = block[345:500].partition(b"\0")[0]
     return prefix + b"/" + name if prefix else name
 
 
 def _number(field: bytes, what: str) -> int:
-    """Parse a number: octal digits or, for large ones, binary after a set bit."""
+    """Parse a number: octal digits, or binary if the highest bit is set, for large numbers."""
     if field[0] & 0x80:
         if field[0] & 0x40:
             raise _unreadable(f"the {what} of an entry is negative")

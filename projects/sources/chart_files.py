@@ -1,7 +1,7 @@
 """Assemble a chart with all its dependencies before anything is written to disk.
 
-A dependency's path is resolved once, in the tree of the chart that names it, and its files are
-copied: a chart copied elsewhere is never resolved again.
+A dependency's path is resolved once, in the tree of the chart that declares it, and its files are
+copied; the copy is never resolved again.
 """
 
 import functools
@@ -40,8 +40,8 @@ def assemble(
 ) -> dict[str, bytes]:
     """Return the files of a chart and its dependencies (in `charts/`), by path.
 
-    Shapes: `recorder` records remote inputs, if it is not `files`. Without `schemas` the values are
-        not validated, so schemas are left out.
+    Shapes: `recorder` records remote inputs, if it is not `files`. Without `schemas`, the values
+        are not validated, and schemas are omitted.
     Raises: ManifestError naming a dependency that is missing, part of a cycle, or too large.
     """
     page = functools.partial(remote.read, recorder or files)
@@ -59,7 +59,7 @@ class _Assembly:
     ) -> None:
         self._published, self._origin = published, origin
         self._page, self._count = page, 0
-        # One budget for all archives, since many archives of padding would exceed it together.
+        # All archives share one budget; together, many archives of padding would exceed it.
         self._room, self._schemas = archives.ArchiveBudget(), SchemaBudget()
         self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
 
@@ -110,10 +110,10 @@ class _Assembly:
     def _beside(
         self, tree: Recorder, places: tuple[str, ...], repository: str, version: str
     ) -> dict[str, bytes]:
-        """Return a chart of the same tree.
+        """Return a chart in the same tree.
 
-        Shapes: `places` are the resolved paths of the charts above, then the path by which the last
-            was named. A chart reached through a link is relative to its target, else to the link.
+        Shapes: `places` are the resolved paths of the parent charts, then the unresolved path of
+            the last one. For a link, `repository` may be relative to either.
         """
         *above, place, named = places
         for base in (place, named):
@@ -148,7 +148,7 @@ class _Assembly:
         return result
 
     def _repacked(self, path: str, data: bytes, depth: int) -> bytes:
-        # Helm must unpack exactly what was checked, whatever its parser makes of the original.
+        # Helm's parser may read the original differently, so give it exactly what was checked.
         if depth >= _MAX_NESTED:
             raise ManifestError(f"{path}: archives are nested more than {_MAX_NESTED} levels deep")
         try:

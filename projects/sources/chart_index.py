@@ -56,7 +56,7 @@ class Index:
         return found
 
     def file_of(self, chart: str, version: str) -> str:
-        """Return the URL of the file of a version.
+        """Return the URL of a version's file.
 
         Raises: Stalled if the version does not exist, ManifestError if it has no file.
         """

@@ -71,7 +71,7 @@ class Access:
         return fetch(url, name, resolved, found)
 
     def reader(self, repository: str) -> str:
-        """Return an opaque name for where and as whom a dependency's repository is read."""
+        """Return an opaque name for the URL, identity and transport used to read a repository."""
         url, found = self._opened(repository)
         parts = (url, reader_name(found), str(found.get(OWN_TRANSPORT) or ""))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -106,7 +106,7 @@ def _parts(url: str) -> SplitResult:
 
 
 def _cause(error: http.HTTPError) -> str:
-    """Return why a server does not respond, with details for certificate errors."""
+    """Return why a request failed, with details for certificate errors."""
     text = str(error)
     return (
         f"its certificate is not trusted ({text})"
@@ -138,7 +138,7 @@ def _fetch(
 ) -> tuple[bytes, str]:
     """Return the content of a URL and the URL of the next page, empty if there is none.
 
-    Every redirect is checked. Credentials are sent only to `server`, by default the first host;
+    Every redirect is checked. Credentials are sent only to `server`, by default the first host, and
     those of a template only to URLs inside the repository.
     """
     origin, current = _parts(server or url), url
@@ -289,10 +289,10 @@ def _fetch_archive(url: str, chart: str, version: str, credentials: Mapping[str,
 
 
 def _for_file(place: str, url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the credentials for a file to which an index or a redirect refers.
+    """Return the credentials for a file that an index or redirect points to.
 
-    A template's credentials may read more than the project permits, so they are limited to URLs
-    inside the repository.
+    A template's credentials may grant access to more than the project permits, so they are only
+    sent to URLs inside the repository.
     """
     is_inside = place.startswith(url.rstrip("/") + "/") and not has_dot_segments(place)
     if is_inside or TEMPLATE_URL not in credentials or credentials.get("passCredentials"):

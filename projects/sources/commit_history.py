@@ -29,7 +29,7 @@ class CommitInfo:
 
 
 def commits(url: str, commit: str, maximum: int) -> Iterator[Commit]:
-    """Yield a commit and its ancestors, nearest first, holding one in memory.
+    """Yield a commit and its ancestors, nearest first, with only one in memory at a time.
 
     Raises: TooMany; Stalled if one is missing or unreadable.
     """
@@ -56,7 +56,7 @@ def commits(url: str, commit: str, maximum: int) -> Iterator[Commit]:
 
 
 def _text(data: bytes) -> str:
-    # PostgreSQL cannot store zero bytes, which Git allows.
+    # Git allows zero bytes, which PostgreSQL cannot store.
     return data.decode(errors="replace").replace("\0", "\ufffd")
 
 
@@ -78,7 +78,7 @@ def commit_info(url: str, commit: str) -> CommitInfo:
             "RevisionNotFound", f"{redact_text(url)}: commit {commit} not found"
         ) from error
     except (FileFormatException, ValueError, TypeError, AttributeError, OverflowError) as error:
-        # Git stores any date that its author set, including invalid ones.
+        # Git stores any date that the author sets, even an invalid one.
         raise Stalled(
             "CommitUnreadable",
             f"{redact_text(url)}: commit {commit} has no readable author or date",

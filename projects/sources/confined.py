@@ -5,8 +5,8 @@ the standard library. It runs untrusted programs, so before reading any input it
 privileges: its user, the network, other processes, and all but a few files. Each layer is
 attempted; `confine` returns the names of those that are active.
 
-System calls are made directly: a package for Landlock alone would cover the smaller half, and this
-file must start in milliseconds with nothing else on its path.
+System calls are made directly: a Landlock package would cover less than half of them, and this
+file must start in milliseconds without other packages on its path.
 Source: https://docs.kernel.org/userspace-api/landlock.html, seccomp(2), user_namespaces(7),
 capabilities(7).
 """
@@ -51,7 +51,7 @@ _PDEATHSIG, _DUMPABLE, _SECCOMP, _DROP_BOUNDING, _SECUREBITS, _NO_NEW_PRIVS, _AM
 )
 _LAST_CAPABILITY = 40
 _NO_ROOT_NO_RAISE = 0b101011
-"""No privileges for user 0, none kept when the user changes, all of it locked."""
+"""User 0 has no privileges, a change of user keeps none, and these settings are locked."""
 
 
 def main() -> NoReturn:
@@ -75,7 +75,7 @@ def confine(plan: dict[str, Any]) -> list[str]:
 
     Shapes: `plan` has `user` (a number, or null), `read`, `write` and `execute` (paths), `modules`
         (folders that may only be listed), `limits` (by the name of the resource), and `processes`
-        (whether it may start others). All other access is given up.
+        (whether it may start others). All other access is dropped.
     """
     os.umask(0o077)
     held: list[str] = []
@@ -148,13 +148,13 @@ def _own_user(user: int | None) -> list[str]:
         os.setresuid(user, user, user)
     except OSError:
         return []
-    # Changing the user makes /proc/self inaccessible, where the id maps are still to be written.
+    # Changing the user makes /proc/self inaccessible, but the id maps must still be written there.
     _prctl(_DUMPABLE, 1)
     return ["own-user"]
 
 
 def _into_process_namespace() -> None:
-    """Continue in a child, which is process 1 of the namespace; the parent only waits."""
+    """Continue in a child, which is process 1 of the new namespace; the parent waits for it."""
     child = os.fork()
     if child == 0:
         _prctl(_PDEATHSIG, signal.SIGKILL)
@@ -264,7 +264,7 @@ _ATTRIBUTES = _numbers("""
     fanotify_init 300 262, fanotify_mark 301 263
     name_to_handle_at 303 264, open_by_handle_at 304 265, sync 162 81, syncfs 306 267
 """)
-# Network, memory and messages shared with other processes; memory files that no limit counts.
+# Network, memory and messages shared with other processes; memory files, which bypass limits.
 _OUTSIDE = _numbers("""
     socket 41 198, connect 42 203, mq_open 240 180, mq_unlink 241 181
     shmget 29 194, shmat 30 196, shmctl 31 195
@@ -305,7 +305,7 @@ _CHANGING = _numbers("""
 _NEW_PROCESS = _numbers("fork 57 -, vfork 58 -")
 _NEW_PROGRAM = _numbers("execve 59 221, execveat 322 281")
 _SIGNALS = _numbers("tkill 200 130, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240")
-# In its own process group it would survive when the group is killed.
+# In a process group of its own, a process would survive when the renderer's group is killed.
 _NEW_GROUP = _numbers("setpgid 109 154, setsid 112 157")
 _KNOWN_BY_ARGUMENT = _numbers("""
     kill 62 129, tgkill 234 131, prlimit64 302 261, ioctl 16 29, fcntl 72 25, open 2 -
@@ -337,10 +337,10 @@ def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
 
 
 def _filter(machine: str, plan: dict[str, Any], held: list[str]) -> list[bytes]:
-    """Return the filter program, which refuses the calls that reach outside the process."""
+    """Return the filter program, which refuses calls that affect anything outside the process."""
     column = list(_ARCHITECTURES).index(machine)
     processes = bool(plan["processes"])
-    # A process that may start others may end them, if its signals reach no others.
+    # A process that may start children may signal them, if its signals cannot reach others.
     signals = processes and bool({"process-namespace", "landlock-signals"} & set(held))
     calls = _ATTRIBUTES | _OUTSIDE | _PROCESSES | _KERNEL
     calls |= {} if plan["write"] else _CHANGING
@@ -354,7 +354,7 @@ def _filter(machine: str, plan: dict[str, Any], held: list[str]) -> list[bytes]:
         _step(_EQUAL, _ARCHITECTURES[machine], 1),
         _step(_RETURN, _KILL),
         _step(_LOAD, 0),
-        # The x32 ABI of x86_64 numbers calls differently and would bypass the list.
+        # The x32 ABI of x86_64 uses other call numbers and would bypass the list.
         _step(_AT_LEAST, 0x40000000, 0, 1),
         _step(_RETURN, _KILL),
     ]
@@ -366,7 +366,7 @@ def _filter(machine: str, plan: dict[str, Any], held: list[str]) -> list[bytes]:
 
 
 def _by_argument(*, processes: bool, signals: bool) -> dict[str, list[bytes]]:
-    """Return the filter steps for calls that are allowed with certain arguments only."""
+    """Return the filter steps for calls that are only allowed with certain arguments."""
     itself = [] if signals else [os.getpid()]
     found = {
         "kill": _only(0, itself),
@@ -377,7 +377,7 @@ def _by_argument(*, processes: bool, signals: bool) -> dict[str, list[bytes]]:
         "fcntl": _only(1, _FCNTLS),
         "open": _opened(1),
         "openat": _opened(2),
-        # A filter cannot read arguments in memory; libraries fall back to the older calls.
+        # A filter cannot read arguments passed in memory; libraries fall back to the older calls.
         "openat2": [_step(_RETURN, _UNKNOWN)],
         "clone3": [_step(_RETURN, _UNKNOWN)],
         "clone": _cloned(processes=processes),

@@ -1,4 +1,4 @@
-"""Confinement of renderers: plans for `confined.py`, and the folders that they name."""
+"""Confinement of renderers: plans for `confined.py`, and the folders that they refer to."""
 
 import atexit
 import contextlib
@@ -29,14 +29,14 @@ _LOADERS = (
     "/lib/ld-musl-aarch64.so.1",
 )
 _ENVIRONMENT = ("LANG", "LC_ALL", "TZ")
-# Go and Python reserve more address space than they use; shared memory counts only here.
+# Go and Python reserve more address space than they use; shared memory only counts here.
 _RESERVED_BYTES = 4 * 1024**3
 
 PROTECTIONS = {
     "files": (
         ("landlock-files",),
         (
-            "files of the hub are protected only by their modes; "
+            "the hub's files are protected only by their modes; "
             "use a kernel with Landlock (5.13 or newer, `landlock` in lsm=)"
         ),
     ),
@@ -70,14 +70,14 @@ PROTECTIONS = {
         "renderers could gain privileges; use Linux 3.5 or newer",
     ),
 }
-"""The required protections: the layers of which one suffices, and what to do without any."""
+"""The required protections: layers, any of which is sufficient, and advice if all are missing."""
 
 
 @functools.cache
 def root() -> Path:
     """Return the private folder of this process that contains all render folders."""
     folder = Path(tempfile.mkdtemp(prefix="flotilla-render-")).resolve()
-    # Root gives the folders to another user, who must be able to traverse this one.
+    # As root, the hub gives the folders to another user, who must be able to traverse this one.
     folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -163,7 +163,7 @@ def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str
 
 
 def worker_command(folder: Path, memory: int) -> list[str]:
-    """Return the command line of a worker, which may read its own folder and write nothing."""
+    """Return the command line of a worker, which may read its own folder but write nothing."""
     plan = _plan(folder, memory) | {
         "read": [
             *_python(),
@@ -191,7 +191,7 @@ def program_command(
 ) -> list[str]:
     """Return the command line of a program that may read its own folder.
 
-    Shapes: `helpers` are programs that it may start; then it may also write to the folder.
+    Shapes: `helpers` are programs that it may start; with any, it may also write to the folder.
     """
     programs = [str(Path(argv[0]).resolve()), *(str(Path(h).resolve()) for h in helpers)]
     plan = _plan(folder, memory)
@@ -208,14 +208,14 @@ def program_command(
 
 
 def missing_protections(layers: Sequence[str]) -> dict[str, str]:
-    """Return the protections that these layers do not provide, with what to do."""
+    """Return the protections that these layers do not provide, with advice for each."""
     return {
         name: step for name, (enough, step) in PROTECTIONS.items() if not set(enough) & set(layers)
     }
 
 
 def readable_folder_of(place: Path) -> str:
-    """Return the folder readable by renderers that contains a path, empty if there is none."""
+    """Return the folder that renderers may read and that contains a path, empty if none does."""
     readable = (*_python(), *_LIBRARIES, *map(str, _modules()))
     return next((r for r in readable if place.resolve().is_relative_to(Path(r).resolve())), "")
 

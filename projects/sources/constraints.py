@@ -1,8 +1,8 @@
 """Semantic versions and constraints: `>=1.2, <2`, `~1.3`, `^1`, `2024.*`, `1.2 - 1.4`, `||`.
 
-Source: as Argo CD 3.6, https://pkg.go.dev/github.com/Masterminds/semver/v3. As observed, numbers
-may have leading zeros, as in calendar versions, and pre-releases only match if one of the
-conditions joined with them has a pre-release.
+Source: as Argo CD 3.6, https://pkg.go.dev/github.com/Masterminds/semver/v3. Observed: numbers
+may have leading zeros, as in calendar versions, and a pre-release only matches if one of the
+joined conditions has a pre-release.
 """
 
 import re
@@ -61,12 +61,12 @@ class _Condition:
     operator: str
     version: Version
     precision: int
-    """The number of given components: 3 for one version, 0 for any."""
+    """The number of components given: 3 for an exact version, 0 for any version."""
 
 
 def parse_version(text: str) -> Version | None:
     """Parse a version; return None if it is invalid."""
-    # Untrusted text: Python refuses to parse numbers with thousands of digits.
+    # The text is untrusted: Python refuses to parse numbers with thousands of digits.
     match = _VERSION.fullmatch(text) if len(text) <= _LONGEST else None
     if not match:
         return None

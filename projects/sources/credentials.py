@@ -42,11 +42,11 @@ TRANSPORT_OPTIONS = (
 )
 """The options that determine how credentials are sent, and who could read them."""
 _UNPROVED = ("proxy", "insecure", "insecureIgnoreHostKey")
-"""The options with which the server's identity is not verified."""
+"""The options with which the hub cannot be sure of the server's identity."""
 OWN_TRANSPORT = "ownWay"
-"""The field with the project whose own transport options are used, set by the hub."""
+"""The field that identifies the project whose own transport options are used; set by the hub."""
 TEMPLATE_URL = "lentBy"
-"""The field with the template that provides the credentials, set by the hub."""
+"""The field with the URL of the template that provides the credentials; set by the hub."""
 TLS = "tls_certificates"
 """The setting with the trusted certificates in PEM format, by host."""
 
@@ -57,7 +57,7 @@ def repository_of(url: str, project: str = "") -> Repository | None:
     An exact match is preferred, then one that differs in case, as in Argo CD.
     """
     wanted, folded = normal_url(url), folded_url(url)
-    # Only URLs at first: decrypting the credentials of every row would dominate the cost.
+    # Load only URLs first: decrypting the credentials of every row would dominate the cost.
     rows = Repository.objects.filter(project__in={project, ""})
     found = [
         (p == project and bool(project), normal_url(u) == wanted, pk)
@@ -121,7 +121,7 @@ def _configured_for(url: str, project: str) -> dict[str, Any]:
 
 
 def has_own_credentials(url: str, project: str) -> bool:
-    """Return whether the repository itself has credentials, not only a template."""
+    """Return whether the repository has credentials of its own, not only a template's."""
     repository = repository_of(url, project)
     return repository is not None and bool(repository.credentials)
 

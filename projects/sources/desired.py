@@ -59,9 +59,9 @@ def load(
 def ignored_files(
     sources: Sequence[Mapping[str, Any]], desired: Desired, context: Context
 ) -> list[str]:
-    """Return which files of directory sources have no manifest, each with the reason.
+    """Return the files of directory sources that contain no manifest, each with the reason.
 
-    Raises: Stalled or RetryLater if the files cannot be read any more.
+    Raises: Stalled or RetryLater if the files can no longer be read.
     """
     found: list[str] = []
     rendered = zip(sources, desired.revisions, desired.source_types, strict=True)
@@ -108,7 +108,7 @@ def load_local(
 
 
 def _ref_files(sources: Iterable[tuple[Source, str]], context: Context) -> dict[str, Files]:
-    """Return the files of the sources with a `ref`, by its name."""
+    """Return the files of the sources with a `ref`, by the name of the ref."""
     return {
         str(source["ref"]): files_of(source, revision, context.project, context.project_spec)
         for source, revision in sources

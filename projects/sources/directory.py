@@ -39,7 +39,7 @@ def render(
 
 
 def ignored(files: Recorder, path: str, block: Mapping[str, Any]) -> list[str]:
-    """Return which files of a folder that renders without an error have no manifest, and why."""
+    """Return the files without a manifest in a folder that renders without errors, and why."""
     volume = Volume()
     texts = (
         (name, data.decode())
@@ -109,7 +109,7 @@ def _parse(name: str, data: bytes, volume: Volume) -> list[Manifest]:
 
 
 def _objects(name: str, text: str, volume: Volume) -> tuple[list[dict[str, Any]], str]:
-    """Return the objects in a file, and why it cannot be used, empty when it can be.
+    """Return the objects in a file, and why it cannot be used, empty if it can.
 
     Raises: TooMany.
     """

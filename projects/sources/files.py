@@ -1,7 +1,7 @@
 """Read the files of a source at one revision, and record what was read.
 
-The record makes the render cache exact: if the hashes are the same at another revision, so are the
-manifests, whatever else changed.
+The record makes the render cache exact: if the hashes are unchanged at another revision, so are the
+manifests, even if other files changed.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from hub.engine.errors import ManifestError
 
 MAX_LINKS = 16
 MAX_LINK = 4096
-"""The length limit of a link's target, as on Linux."""
+"""The maximum length of a link's target, as on Linux."""
 MAX_FOLDERS = 100
 _LONG_PATH = 256
 _STEPS = 100
 """The number of glob matching steps that cost as much as finding a file."""
 MAX_WALKED_FILES = 300_000
-"""The limit of files and folders of one walk, since a tree may contain another many times."""
+"""The limit on files and folders per walk, since a tree may contain the same subtree many times."""
 CLUSTER = "#cluster"
 """The origin of inputs that come from the destination cluster instead of a file."""
 
@@ -204,7 +204,7 @@ class Recorder:
     ) -> Iterator[str]:
         """Yield the files below a folder in order, following links inside the tree.
 
-        The folder itself is recorded, so that a new file is noticed.
+        The folder itself is recorded, so that new files are detected.
         Shapes: `budget` may be shared by several walks.
         Raises: ManifestError for a link outside the tree, or too many files.
         """
@@ -216,7 +216,7 @@ class Recorder:
             self._inputs[origin, listing] = hash_of(self._origins[origin], listing)
         budget = budget or Budget(f"the files below {root or '.'}", 0, MAX_WALKED_FILES)
         seen, todo = set[str](), [_Folder(root, path)]
-        # Linked folders come last: a file that is also below the folder itself keeps that path.
+        # Linked folders come last, so that files below the folder itself keep their own path.
         while todo:
             linked: list[_Folder] = []
             for folder in todo:
@@ -231,7 +231,7 @@ class Recorder:
         seen: set[str],
         budget: "Budget",
     ) -> Iterator[str]:
-        """Yield the files of a folder by the paths they were reached by.
+        """Yield the files of a folder by the paths through which they were reached.
 
         Without `linked`, subfolders are skipped.
         """
@@ -296,7 +296,7 @@ class Recorder:
 
 
 class _Folder(NamedTuple):
-    """A folder, and the path (possibly through links) that it was reached by."""
+    """A folder, and the path through which it was reached, possibly with links."""
 
     real: str
     shown: str

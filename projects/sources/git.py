@@ -60,9 +60,9 @@ _LOCAL_OPTIONS = (
     "-c",
     "core.bigFileThreshold=32m",
 )
-"""Repacking handles untrusted content: large files are stored without delta compression.
+"""Repacking handles untrusted content, so large files are stored without delta compression.
 
-Git must not fetch missing objects of a partial clone from a server that was not checked.
+Git must not fetch a partial clone's missing objects from an unchecked server.
 """
 _MAX_REF_NAME = 1000
 _locks: dict[str, threading.Lock] = {}
@@ -80,16 +80,16 @@ class Refs:
 def repository_key(url: str, credentials: Mapping[str, Any]) -> str:
     """Return the key under which a server's responses are stored for these credentials.
 
-    If a project uses its own proxy or the server is not verified, responses are stored for that
-    project alone: others must not read them, and they grant no access to what others have fetched.
+    If a project uses its own proxy or does not verify the server, responses are stored for that
+    project only: others must not read them, and they grant no access to what others fetched.
     """
     way = credentials.get(OWN_TRANSPORT)
-    # A URL contains no space, so no URL equals the key of a project.
+    # URLs contain no spaces, so no URL equals a project's key.
     return f"{normal_url(url)} {way}" if way else url
 
 
 def url_of_key(place: str) -> str:
-    """Return the URL of a key, normalized for the key of a project."""
+    """Return the URL of a key; in a project's key, it is normalized."""
     return place.partition(" ")[0]
 
 
@@ -189,7 +189,7 @@ def _run_at(
     own = {**_in_url(here), **with_token(here, credentials)}
     GIT_REQUESTS.labels(kind).inc()
     said = ""
-    # ssh gets one address at a time: if it is unreachable, try the next.
+    # ssh accepts only one address: if it is unreachable, try the next one.
     for place in way.places[:3] if way.scheme == "ssh" else ("",):
         with git_transport.environment(way, own, place) as env:
             output, said = _execute(git_transport.with_limits(plain, maximum), env)
@@ -202,7 +202,7 @@ def _run_at(
 
 
 def _execute(argv: list[str], env: dict[str, str]) -> tuple[str, str]:
-    """Run git; return its output and its error, empty if it succeeded."""
+    """Run git; return its output, and its error or an empty string on success."""
     try:
         finished = process.run_own(
             argv, environment=env, timeout=settings.GIT_TIMEOUT.total_seconds()
@@ -228,7 +228,7 @@ def _in_url(url: str) -> dict[str, str]:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return {}
-    # A token is often given as the user name alone.
+    # A token is often given as the user name, without a password.
     return {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
 
 
@@ -244,7 +244,7 @@ _PERMANENT = (
     (
         "could not read Username",
         "AuthenticationRequired",
-        "the repository requires credentials, or rejects these",
+        "the repository requires credentials, or rejected those provided",
     ),
     ("Authentication failed", "AuthenticationFailed", "the credentials are rejected"),
     ("Permission denied", "AuthenticationFailed", "the credentials are rejected"),
@@ -291,13 +291,13 @@ def _failure(url: str, text: str) -> Exception:
     lines = [line.strip() for line in redact_text(text).splitlines() if line.strip()]
     detail = next((line for line in lines if "fatal" in line), lines[-1] if lines else "no answer")
     detail = detail.strip("'").removeprefix("stderr: ").strip("' ").removeprefix("fatal: ")
-    # Part of it is from the server: remove control characters.
+    # Part of the text comes from the server: remove control characters.
     detail = "".join(c if c.isprintable() else " " for c in detail)
     return RetryLater("RepositoryUnreachable", f"{shown}: {detail[:400]}", timedelta(seconds=15))
 
 
 def fetch_refs(url: str, credentials: Mapping[str, Any]) -> Refs:
-    """Return the branches and tags of a repository, annotated tags as their commit.
+    """Return the branches and tags of a repository; annotated tags are dereferenced.
 
     Raises: RetryLater with the server's error, Invalid for a refused URL.
     """
@@ -337,7 +337,7 @@ def _refs_of(output: str, shown: str) -> Refs:
 
 
 def is_ref_name(text: str) -> bool:
-    """Return whether a text is a valid ref name, since servers may send anything.
+    """Return whether a text is a valid ref name; servers may send anything.
 
     Source: git-check-ref-format.
     """
@@ -384,14 +384,14 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
             fetch_into(folder, url, credentials, [*base, "--depth", "1", "--", url, commit])
         except RetryLater as error:
             if "dumb http" in error.message:
-                # It fetches single objects into files without a size limit.
+                # This protocol would write single objects to files without a size limit.
                 raise RetryLater(
                     "RepositoryUnreachable",
                     f"{redact_text(url)} is served as plain files; "
                     "serve it with git http-backend or ssh",
                     timedelta(seconds=60),
                 ) from error
-            # Old servers only provide refs, so fetch all history; each ref becomes a file.
+            # Old servers only serve refs, so fetch the whole history; each ref becomes a file.
             fetch_refs(url, credentials)
             fetch_into(folder, url, credentials, [*base, "--", url, *everything])
             require_few_refs(folder, url)
@@ -419,9 +419,9 @@ def fetch_into(folder: Path, url: str, credentials: Mapping[str, Any], argv: lis
 
 
 def _free(folder: Path) -> int:
-    """Return the free disk space that may be used, in bytes.
+    """Return the disk space that fetches may use, in bytes.
 
-    Raises: RetryLater if there is none, since a full disk would stop the hub.
+    Raises: RetryLater if there is none: a full disk would stop the hub.
     """
     free = shutil.disk_usage(folder).free - settings.KEEP_FREE_BYTES
     if free <= 0:
@@ -447,7 +447,7 @@ def _clear(folder: Path) -> list[int]:
 
 
 def require_few_refs(folder: Path, url: str) -> None:
-    """Check the number of fetched refs, which may exceed what the server listed.
+    """Check the number of fetched refs, which may exceed the number that the server listed.
 
     If there are too many, they are removed.
 
@@ -502,9 +502,9 @@ MAX_PACKS = 40
 
 
 def repack(url: str) -> bool:
-    """Repack a local repository with many packs into one; return whether that was needed.
+    """Repack a local repository into one pack if it has many; return whether it was repacked.
 
-    Unreferenced objects are kept: shallow fetches leave no refs.
+    Unreferenced objects are kept, since shallow fetches create no refs.
     """
     folder = folder_of(url)
     packs = list((folder / "objects" / "pack").glob("*.pack"))

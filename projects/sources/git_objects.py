@@ -1,6 +1,6 @@
-"""Read objects of a Git repository with limits: a small pack may contain huge objects.
+"""Read objects of a Git repository within limits, since a small pack may contain huge objects.
 
-The headers of a pack have the size of each object and delta, and of the delta's result. They are
+The headers in a pack state the size of each object and delta, and of the delta's result. These are
 added up before anything is unpacked, and only one delta is unpacked at a time.
 Source: gitformat-pack, "pack-*.pack files have the following format".
 """
@@ -22,9 +22,9 @@ _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 _MAX_CHAIN = 4096
 """The maximum length of a delta chain that Git creates."""
 _MAX_WORK = 16
-"""All steps to an object may unpack this many times the limit: long delta chains are common."""
+"""All steps together may unpack this many times the limit, since long delta chains are common."""
 _LINK_BYTES = 1024
-"""The minimum cost of a step, which reads another part of the pack."""
+"""The minimum cost of a step, since each reads another part of the pack."""
 _HEAD = 1024
 _NAME = 20
 _CHUNK = 64 * 1024
@@ -43,7 +43,7 @@ _UNREADABLE = (
 
 
 class TooLarge(Exception):
-    """An object, or one that it is based on, exceeds the limit."""
+    """The object, or one that it is based on, exceeds the limit."""
 
 
 class Damaged(Exception):
@@ -64,7 +64,7 @@ def read(repo: Repo, name: str, maximum: int, spend: Callable[[int], None]) -> S
     Shapes: `name` is hexadecimal; `spend` counts the bytes of several reads, and raises if they
         exceed a limit.
     Units: `maximum` in bytes, for the object and each object and delta that it is based on;
-        together they may have 16 times as much.
+        16 times as much for all of them together.
     Raises: TooLarge before anything is unpacked; KeyError if it does not exist; Damaged.
     """
     try:
@@ -106,7 +106,7 @@ def _read(repo: Repo, name: str, maximum: int, spend: Callable[[int], None]) -> 
 def _planned(
     file: BinaryIO, index: Any, offset: int, maximum: int, spend: Callable[[int], None]
 ) -> tuple[int, _Part, list[_Part]]:
-    """Return the kind of an object, its base, and its deltas, the last one first."""
+    """Return the kind of an object, its base, and its deltas, last one first."""
     deltas: list[_Part] = []
     total = 0
     for _ in range(_MAX_CHAIN):
@@ -157,7 +157,7 @@ def _distance(head: bytes, at: int) -> tuple[int, int]:
 
 
 def _stated(packed: bytes) -> tuple[int, int]:
-    """Return the sizes in a delta's header: of its base and of its result."""
+    """Return the sizes stated in a delta's header: of its base and its result."""
     data = zlib.decompressobj().decompress(packed, 2 * _NAME)
     sizes, value, shift = [], 0, 0
     for byte in data:
@@ -179,7 +179,7 @@ def _apply_deltas(file: BinaryIO, base: _Part, deltas: list[_Part]) -> bytes:
 
 
 def _unpacked(file: BinaryIO, part: _Part) -> bytes:
-    """Unpack an entry, whose size must equal its header's."""
+    """Unpack an entry; its size must match its header."""
     file.seek(part.at)
     reader, left = zlib.decompressobj(), 2 * part.size + _CHUNK
     found = bytearray()

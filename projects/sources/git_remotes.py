@@ -1,7 +1,7 @@
 """The last known refs of Git servers, shared by all applications, and who may read them.
 
-One project must not read what only another's credentials may: refs and commits that the hub
-already has are only used with credentials that the server accepted within the last hour.
+A project must not read what only another project's credentials can access: stored refs and commits
+are only used with credentials that the server accepted within the last hour.
 """
 
 import time
@@ -27,7 +27,7 @@ from projects.sources.credentials import configured_for, credentials_for, reader
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 PROOF = timedelta(hours=1)
 JUST_NOW = timedelta(seconds=3)
-"""New applications and sources use refs of at most this age, so that many poll a server once."""
+"""The maximum age of refs for new applications and sources, so that many share one poll."""
 _REFUSED = (
     "AuthenticationRequired",
     "AuthenticationFailed",
@@ -39,7 +39,7 @@ _MAX_READERS = 50
 _ANSWERED = ("refs", "head", "checked_at", "failures", "error", "due_at")
 _STORED = (*_ANSWERED, "readers", "moved", "moved_at")
 ALL = "*"
-"""Represents all refs in the list of moved ones."""
+"""Stands for all refs in the list of moved refs."""
 _MAX_MOVED = 1000
 _MEMORY_SECONDS = 300.0
 _NAME_SECONDS = 1.0
@@ -62,8 +62,7 @@ def remote_of(url: str, project: str) -> GitRemote:
 def resume_polling(found: Sequence[GitRemote]) -> None:
     """Resume polling repositories that an application now uses.
 
-    A validation, an application set or a preview may have read them before; without an application
-    they are rarely polled.
+    Repositories that no application uses, such as after a validation or preview, are rarely polled.
     """
     interval = settings.POLL_INTERVAL + settings.POLL_JITTER
     later = GitRemote.objects.filter(pk__in=[r.pk for r in found], error="")
@@ -84,10 +83,10 @@ def _row(key: str) -> GitRemote:
 def current_refs(
     url: str, project: str, *, force: bool = False, since: datetime | None = None
 ) -> GitRemote:
-    """Return the refs of a repository, polled if stale or not proved for these credentials.
+    """Return the refs of a repository, polling it if they are stale or access is unproved.
 
-    With `force` they must be newer than `since`, the time of the request, or than now, so that
-    many applications refreshed together poll the server once. Without it `since` counts too, but
+    With `force`, they must be newer than `since`, the time of the request (by default now), so that
+    many applications refreshed together share one poll. Without `force`, `since` applies too, but
     a server that failed is not polled before its retry time.
     Raises: RetryLater with the server's error.
     """
@@ -111,9 +110,9 @@ def _oldest(now: datetime, since: datetime | None) -> datetime:
 
 
 def require_reader(url: str, project: str, credentials: Mapping[str, Any]) -> None:
-    """Check that these credentials may read what the hub already has of a repository.
+    """Check that these credentials grant access to the hub's local copy of a repository.
 
-    If the server is temporarily unreachable, credentials that it accepted before stay valid.
+    If the server is temporarily unreachable, credentials that it accepted before remain valid.
     Raises: RetryLater, Stalled or Invalid with the server's error.
     """
     who, key = reader_name(credentials), _key(url, credentials)
@@ -153,10 +152,10 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
 
 
 def _store(remote: GitRemote, found: git.Refs, who: str, asked_at: datetime) -> None:
-    """Store the refs of a server, and notify their readers of changes.
+    """Store the refs of a server, and enqueue the refresh of their readers if they changed.
 
-    All changes pass here. Moved refs are stored until all readers are enqueued, so that a worker
-    that dies in between loses no commit.
+    All changes go through here. Moved refs are stored until all readers are enqueued, so that no
+    commit is lost if a worker dies in between.
     """
     known = GitRemote.objects.select_for_update().get(pk=remote.pk)
     remote.refs, remote.head, remote.checked_at = found.refs, found.head, asked_at
@@ -166,7 +165,7 @@ def _store(remote: GitRemote, found: git.Refs, who: str, asked_at: datetime) -> 
     moved = _moved(known, remote)
     if moved or known.error:
         names = {*(known.moved or ()), *moved}
-        # Beyond a limit all refs count as moved, so that the row stays small.
+        # Above a limit, all refs count as moved, to keep the row small.
         remote.moved = sorted(names) if len(names) <= _MAX_MOVED else [ALL]
         remote.moved_at = timezone.now()
         wake(TaskName.PROJECTS_REFS_MOVED, remote.pk, priority=1)
@@ -188,7 +187,7 @@ def _moved(before: GitRemote, after: GitRemote) -> set[str]:
 def polling_project(remote: GitRemote, url: str, projects: Sequence[str]) -> str:
     """Return the project whose credentials are used for polling.
 
-    It is one whose credentials the server accepted, else one that it has not rejected.
+    Prefers credentials that the server accepted, then those that it has not rejected.
     """
     now = timezone.now()
     if len(projects) == 1:
@@ -207,7 +206,7 @@ def _failed(remote: GitRemote, who: str, error: Exception, now: datetime) -> Non
     refused = reason in _REFUSED
     is_own = refused or reason == TOKEN_UNAVAILABLE or not _is_proved(remote, who, now)
     if is_own and any(w != who and _is_proved(remote, w, now) for w in remote.readers):
-        # The server is fine for others: neither their refs nor their next poll are affected.
+        # The server works for others, so neither their refs nor their next poll are affected.
         until, columns = now + _REFUSED_FOR, ["readers"]
     else:
         remote.failures += 1
@@ -221,12 +220,12 @@ def _failed(remote: GitRemote, who: str, error: Exception, now: datetime) -> Non
 
 
 def _is_error_of_other_reader(remote: GitRemote, who: str) -> bool:
-    """Return whether the error is that the server rejected other credentials."""
+    """Return whether the stored error is a rejection of other credentials."""
     return any(w != who and e.get("error") == remote.error for w, e in remote.readers.items())
 
 
 def retry_with_changed_credentials(urls: QuerySet[GitRemote]) -> None:
-    """Poll repositories whose credentials changed, since they may be accepted now."""
+    """Poll repositories whose credentials changed, since the new ones may be accepted."""
     _names.clear()
     for remote in urls:
         kept = {who: entry for who, entry in remote.readers.items() if entry.get("at")}
@@ -237,7 +236,7 @@ def _reader_and_key(url: str, project: str) -> tuple[str, str]:
     """Return the opaque name of a project's credentials, and the key of their row.
 
     They are cached briefly, since a commit triggers hundreds of lookups. A stale name is harmless:
-    it is unknown, so the server is polled with the current credentials.
+    it is not in the row, so the server is polled with the current credentials.
     """
     place, now = (url, project), time.monotonic()
     until, name, key = _names.get(place, (0.0, "", ""))

@@ -1,7 +1,7 @@
 """Connect Git to a server: checked addresses, credentials, TLS, SSH and limits.
 
-Git and ssh would resolve names themselves, so the hub resolves and checks them and passes on the
-addresses.
+The hub resolves names, checks the addresses and passes them on, since Git and ssh would resolve
+names again.
 """
 
 import base64
@@ -25,7 +25,7 @@ from projects.sources.git_urls import PORTS, parse
 _REFS = "/info/refs?service=git-upload-pack"
 _HOPS = 5
 _MEMORY_KIB = 4 * 1024**2
-"""The address space of a Git process; packs are mapped in windows, so it does not limit them."""
+"""The address space of a Git process; packs may be larger, since they are mapped in windows."""
 _LIMITED = 'ulimit -f "$1" && ulimit -v "$2" && shift 2 && exec "$@"'
 _SSH = {
     "BatchMode": "yes",
@@ -102,7 +102,7 @@ def environment(
 ) -> Iterator[dict[str, str]]:
     """Yield the environment of a Git process, with credentials in a temporary folder.
 
-    Over ssh it connects to `place`, one of the addresses.
+    With ssh, it connects to `place`, one of the addresses.
     """
     with tempfile.TemporaryDirectory(prefix="git-") as text:
         home = Path(text)
@@ -115,7 +115,7 @@ def environment(
             "core.attributesFile": "/dev/null",
             "maintenance.auto": "false",
             "submodule.recurse": "false",
-            # Do not fetch bundles from other URLs that a server advertises.
+            # Do not fetch bundles from URLs that the server advertises.
             "transfer.bundleURI": "false",
             "fetch.writeCommitGraph": "false",
             "pack.threads": "1",
@@ -140,7 +140,7 @@ def environment(
         if way.scheme in ("http", "https"):
             _write_config(home / ".gitconfig", _http_config(way, credentials, home))
             if credentials.get("caData"):
-                # As a variable, which overrides the system's configuration.
+                # Set as a variable, which overrides the system's configuration.
                 authorities = _private(home / "authorities", str(credentials["caData"]))
                 env["GIT_SSL_CAINFO"] = str(authorities)
         elif way.scheme == "ssh":
@@ -155,8 +155,8 @@ def environment(
 def _write_config(path: Path, config: Mapping[str, str]) -> None:
     """Write git settings, including credentials, to a private file.
 
-    Credentials must not be in arguments, in a stored URL, or in the environment, which every helper
-    of git inherits.
+    Credentials must not appear in arguments, in a stored URL, or in the environment, which every
+    helper of git inherits.
     Raises: Stalled for a value with line breaks or control characters.
     """
     lines = []
@@ -209,8 +209,8 @@ def _private(path: Path, content: str) -> Path:
 
 
 def _ssh_command(way: Transport, credentials: Mapping[str, Any], home: Path, place: str) -> str:
-    # Connect to the checked address, but expect the host key of the name. The first value of an
-    # option wins, so these override whatever Git derives from the URL.
+    # Connect to the checked address, but expect the host key of the name. ssh uses the first value
+    # of an option, so these override whatever Git derives from the URL.
     host = way.host.lower()
     alias = host if way.port == PORTS["ssh"] else f"[{host}]:{way.port}"
     options = {**_SSH, "HostName": place, "Port": str(way.port), "HostKeyAlias": alias}
@@ -287,5 +287,5 @@ def require_version(said: str) -> None:
     if not found or (int(found[1]), int(found[2])) < OLDEST:
         raise Stalled(
             "ToolMissing",
-            f"the hub requires git {OLDEST[0]}.{OLDEST[1]} or newer, it has {said[:40]}",
+            f"the hub requires git {OLDEST[0]}.{OLDEST[1]} or newer; found {said[:40]}",
         )

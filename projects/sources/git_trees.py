@@ -21,7 +21,7 @@ _MAX_PATH = 4096
 _CACHE_BYTES = 128 * 1024**2
 _MAX_NAME_CHARACTERS = 16 * 1024**2
 _ENTRY_BYTES = 320
-"""The memory use of an entry without its name."""
+"""The memory use of an entry, excluding its name."""
 _PARSED = 20
 """The cost of parsing a byte of a tree, relative to unpacking it."""
 
@@ -146,7 +146,7 @@ def _entries(url: str, tree: str, work: ReadBudget) -> Entries:
 
 
 def entries_of(data: bytes, what: str) -> dict[str, tuple[int, str]]:
-    """Parse a tree into (mode, hash) by name, with a limit of entries.
+    """Parse a tree into (mode, hash) by name, up to a limit of entries.
 
     Shapes: `what` names the tree in errors.
     Raises: ManifestError for an invalid tree, or too many entries.

@@ -1,6 +1,6 @@
 """Parse Git URLs, and refuse those that Git, ssh or curl could interpret differently.
 
-The check of a connection and the connection itself both use the result.
+Both the check of a connection and the connection itself use the result.
 Source: git-clone, "Git URLs"; RFC 3986 for URLs with a scheme.
 """
 

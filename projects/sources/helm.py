@@ -155,7 +155,7 @@ def _values(
         for origin, place, shown in _value_files(files, path, block, environment)
     ]
     if block.get("valuesObject") is not None:
-        # Passed as an object, since YAML text might change its types in Go's parser.
+        # Pass an object, since Go's YAML parser might change the types of values in text.
         texts.append(block["valuesObject"])
     elif block.get("values"):
         texts.append(str(block["values"]))
@@ -171,7 +171,7 @@ def _value_file(
     budget: Budget,
     field: str = "helm.valueFiles",
 ) -> str:
-    # Count each use: one file may be named in many ways.
+    # Count each use, since the same file may be listed under many paths.
     budget.count()
     data = remote.read(files, shown) if origin == "url" else files.read(place, origin)
     if data is None:

@@ -1,10 +1,10 @@
 """Keep integer Helm parameters integers, although values are passed as JSON.
 
-With `--set port=444` templates see an integer, with a value file a float, which prints as
-2.0240115e+07, does not match `%d` and does not equal 444. The library only takes values as JSON, in
-which all numbers become floats. So an integer parameter is passed as text with an unguessable
-prefix, and a template that Helm runs first converts it in place. Schemas are checked before that,
-on the numbers themselves.
+With `--set port=444`, templates see an integer; with a value file, they see a float, which may
+print as 2.0240115e+07, does not match `%d` and does not equal 444. The library only accepts values
+as JSON, in which all numbers become floats. Integer parameters are therefore passed as text with an
+unguessable prefix, and a template that Helm runs first converts them in place. Schemas are checked
+before that, on the numbers themselves.
 """
 
 import base64
@@ -63,7 +63,7 @@ class PreparedChart:
 
 
 def prepare(content: Mapping[str, bytes], parameters: Sequence[Mapping[str, Any]]) -> PreparedChart:
-    """Prepare a chart for rendering; unchanged if no parameter can be an integer."""
+    """Prepare a chart for rendering; return it unchanged if no parameter can be an integer."""
     if not any(re.search(r"\d", p["value"]) for p in parameters if not p["forceString"]):
         return PreparedChart(content, {})
     mark = f"whole-{secrets.token_hex(16)}-"

@@ -26,7 +26,7 @@ def render(
     """Return the manifests of one Jsonnet file.
 
     Shapes: `block` is `directory.jsonnet` with extVars, tlas and libs; `volume` counts the values
-        of the whole render.
+        of the entire render.
     Raises: ManifestError with Jsonnet's message.
     """
     folders = [path, *(clean(str(lib)) for lib in block.get("libs") or [])]
@@ -68,7 +68,7 @@ def render(
 def _candidates(base: str, wanted: str, folders: list[str]) -> list[str]:
     if wanted.startswith("/"):
         raise ManifestError(f"import of {wanted} leads outside the repository")
-    # The importing file's folder first, then the application's, then libraries, the last first.
+    # The importing file's folder, then the application's, then the libraries in reverse order.
     found = [clean(wanted, base.rstrip("/"))]
     for folder in [folders[0], *reversed(folders[1:])]:
         with contextlib.suppress(ManifestError):

@@ -1,8 +1,8 @@
 """Assemble a kustomization with everything it refers to, rewritten before the tool reads it.
 
-All fields from which kustomize reads a file, a folder or a URL are known here: their targets are
-copied from the same tree or fetched by the hub, and the field then refers to the copy. Unknown
-fields of that kind are refused, so that the tool opens nothing else.
+All fields through which kustomize reads a file, a folder or a URL are listed here. Their targets
+are copied from the same tree or fetched by the hub, and the field is changed to refer to the copy.
+Unknown fields of this kind are refused, so that the tool opens nothing else.
 """
 
 import posixpath
@@ -99,7 +99,7 @@ class Assembly:
     def __init__(self, files: Recorder, remote_inputs: RemoteInputs) -> None:
         self.content: dict[str, bytes] = {}
         self.files, self.remote_inputs = files, remote_inputs
-        self.budget = Budget("the kustomization and all that it names", settings.MAX_CHART_BYTES)
+        self.budget = Budget("the kustomization and what it refers to", settings.MAX_CHART_BYTES)
         self._roots = {"": ROOT}
         self._places: dict[tuple[str, str], Place] = {}
         self._todo: list[Place] = []
@@ -138,7 +138,7 @@ class Assembly:
         documents = parsed(self.files.read(name, place.origin) or b"", name)
         document = documents[0] if documents else {}
         if not isinstance(document, dict):
-            raise ManifestError(f"{name} must hold one object")
+            raise ManifestError(f"{name} must contain exactly one object")
         return document
 
     def _put(self, path: str, data: bytes) -> None:
@@ -427,7 +427,7 @@ class Assembly:
 
 
 def _explicitly_local(path: str) -> str:
-    # Without "./", kustomize would take a folder named github.com/org/repo for a repository.
+    # Without "./", kustomize would treat a folder named github.com/org/repo as a repository.
     return path if path.startswith("../") else f"./{path}"
 
 

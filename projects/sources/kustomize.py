@@ -96,7 +96,7 @@ def _helpers() -> list[str]:
 
 
 def _environment(helpers: list[str]) -> dict[str, str]:
-    # Everything remote is fetched already: without git on the PATH the tool cannot clone anything.
+    # Everything remote has been fetched; without git on the PATH, the tool cannot clone anything.
     return {"PATH": ":".join(str(Path(h).parent) for h in helpers) or "/nonexistent"}
 
 
@@ -172,9 +172,9 @@ def _without_empty(image: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _image(text: str) -> dict[str, str]:
-    """Parse `name=newName:newTag@digest`, in which all but one of the new parts are optional.
+    """Parse `name=newName:newTag@digest`, with at least one of the new parts.
 
-    Raises: ManifestError for an image that changes nothing, which `kustomize edit` refuses.
+    Raises: ManifestError for an image that changes nothing, as with `kustomize edit`.
     """
     name, separator, new = text.partition("=")
     base, tag, digest = _split_image(new if separator else name)

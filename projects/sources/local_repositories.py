@@ -1,4 +1,4 @@
-"""The hub's local copies of Git repositories, and bounded reads of their objects."""
+"""The hub's local copies of Git repositories, and size-limited reads of their objects."""
 
 import functools
 import hashlib
@@ -19,11 +19,11 @@ from projects.sources import git_objects
 
 _SHA = re.compile(r"[0-9a-f]{40}\Z")
 _MAX_COMMIT_BYTES = 1024**2
-"""The size limit of a commit or tag, which has a message, a signature and parents."""
+"""The size limit of a commit or tag, including its message, signature and parents."""
 _MAX_TAGS = 10
-"""The limit of nested tags."""
+"""The limit on nested tags."""
 _MAX_WORK = 64
-"""All reads together may unpack this many times the size limit of a file."""
+"""The limit on all reads together, as a multiple of the size limit of a file."""
 
 
 def is_commit(text: str) -> bool:
@@ -59,7 +59,7 @@ def has_commit(url: str, commit: str) -> bool:
     try:
         return commit.encode() in _repo(url).object_store
     except NotGitRepository:
-        # Another process or thread is creating it.
+        # Another process or thread is still creating it.
         return False
     except (OSError, ValueError):
         close_repositories()
@@ -71,7 +71,7 @@ class Unreadable(ManifestError):
 
 
 class ReadBudget:
-    """The budget for unpacked bytes of one render or one history."""
+    """The budget of unpacked bytes for one render or one history."""
 
     def __init__(self, url: str) -> None:
         """Start with the full budget; `url` is for error messages."""

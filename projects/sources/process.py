@@ -1,7 +1,7 @@
 """Run programs on untrusted files, with limits on time, memory and output.
 
 Only this module starts programs. Each one confines itself before it reads input (`confined.py`),
-and runs when it is its project's turn (`render_queue.py`).
+and runs when it is its project's turn in the queue (`render_queue.py`).
 """
 
 import contextlib
@@ -86,8 +86,8 @@ def run(
     Shapes: `folder` is one of `working_folder`; `owner` is the project to charge; `helpers` are
         programs that it may start. No shell is involved.
     Units: `timeout` in seconds.
-    Raises: Stalled if it times out, writes too much, or is not installed; RetryLater if the project
-        does not get its turn.
+    Raises: Stalled if it times out, writes too much, or is not installed; RetryLater if the render
+        queue refuses it.
     """
     if not Path(argv[0]).exists():
         raise Stalled("ToolMissing", f"{argv[0]} is not installed on the hub")
@@ -133,7 +133,7 @@ def _finish(
         finally:
             _kill(process)
         if code == 128 + signal.SIGKILL:
-            raise Stalled("RendererDied", f"{name} used more processor time or memory than it may")
+            raise Stalled("RendererDied", f"{name} used more CPU time or memory than allowed")
         errors.seek(0)
         said = errors.read(100_000)
         return Finished(code, _read(output, name), redact_text(said.decode(errors="replace")))
@@ -162,7 +162,7 @@ def _read(file: IO[bytes], name: str) -> bytes:
 def run_own(argv: Sequence[str], *, environment: Mapping[str, str], timeout: float) -> Finished:
     """Run a trusted program, such as git, with exactly this environment.
 
-    The hub's own environment contains its keys, which no program or helper needs.
+    The hub's own environment contains its secret keys, which no program or helper needs.
     Units: `timeout` in seconds.
     Raises: Stalled if it times out, writes too much, or is not installed.
     """
@@ -191,7 +191,7 @@ def run_own(argv: Sequence[str], *, environment: Mapping[str, str], timeout: flo
 def _read_both(
     process: "subprocess.Popen[bytes]", name: str, deadline: float
 ) -> tuple[bytes, bytes]:
-    """Read the output and errors of a program until it closes them, with limits."""
+    """Read a program's output and errors until it closes them, within limits."""
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
     said = {stream.fileno(): bytearray() for stream in streams}
     with selectors.DefaultSelector() as open_streams:
@@ -238,8 +238,8 @@ class Worker:
     ) -> Any:
         """Return the result of a request; `answer` handles requests of the worker.
 
-        Shapes: `folder` has the files of the request; meanwhile it is moved where only this worker
-            can read it.
+        Shapes: `folder` has the files of the request; during the call, it is moved to where only
+            this worker can read it.
         Units: `timeout` in seconds, `limit` of the response in bytes.
         Raises: WorkerError with the library's message; Stalled if it times out or the process dies.
         """
@@ -311,7 +311,7 @@ class Worker:
             elif "result" in reply:
                 return reply["result"]
             else:
-                raise ValueError("the response has an unknown form")
+                raise ValueError("the response has an unexpected format")
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._served += 1
@@ -338,7 +338,7 @@ class Worker:
         return self._process is not None
 
     def close(self) -> None:
-        """End the process; the next call starts another."""
+        """Stop the process; the next call starts a new one."""
         process, self._process = self._process, None
         if process is not None:
             _kill(process)
@@ -372,8 +372,8 @@ def _receive(process: "subprocess.Popen[bytes]", limit: int) -> dict[str, Any]:
 class Pool:
     """A pool of workers for several callers, in the order of a render queue.
 
-    A worker serves a single project. At most as many workers stay idle as the queue has places; the
-    ones idle for longest are stopped first.
+    A worker serves a single project. At most as many idle workers are kept as the queue has places;
+    those that have been idle longest are stopped first.
     """
 
     def __init__(
@@ -401,7 +401,7 @@ class Pool:
             of the request.
         Units: `timeout` in seconds, `limit` of the response in bytes.
         Raises: WorkerError with the library's message; Stalled if it times out or the process dies;
-            RetryLater if the project does not get its turn.
+            RetryLater if the render queue refuses it.
         """
         require_confinement()
         with self._queue.hold(owner):
@@ -429,7 +429,7 @@ class Pool:
 
     def _take(self, owner: str) -> Worker:
         with self._lock:
-            # Never another project's: it might have tampered with the process.
+            # Never reuse another project's worker, which that project might have tampered with.
             place = next((n for n, (w, _) in enumerate(self._idle) if w.owner == owner), None)
             if place is not None:
                 return self._idle.pop(place)[0]
@@ -469,7 +469,7 @@ class Pool:
 
 
 renderer = Pool(render_queue, lambda: settings.RENDER_MEMORY_BYTES)
-"""The rendering processes of this process."""
+"""The workers of this process."""
 
 
 # Active protections ------------------------------------------------------------------------------
@@ -478,7 +478,7 @@ _trial_lock = threading.Lock()
 
 
 def layers() -> tuple[str, ...]:
-    """Return the active confinement layers on this machine, tested once."""
+    """Return the confinement layers that work on this machine; they are tested once."""
     with _trial_lock:
         return _layers()
 
@@ -501,7 +501,7 @@ def require_confinement() -> None:
 def _layers() -> tuple[str, ...]:
     found = _trial()
     if not found and confinement.own_user() is not None:
-        # The other user cannot read some required file after all.
+        # The other user cannot read some required file.
         confinement.keep_user()
         found = _trial()
     for name in LAYERS:
@@ -509,7 +509,7 @@ def _layers() -> tuple[str, ...]:
     lost = confinement.missing_protections(found)
     log.info("renderers are confined by %s", ", ".join(found) or "nothing")
     if lost:
-        log.warning("renderers are not completely confined: %s", "; ".join(lost.values()))
+        log.warning("renderers are not fully confined: %s", "; ".join(lost.values()))
     return found
 
 

@@ -1,8 +1,7 @@
 """The versions last seen in chart repositories and registries, to notify other processes.
 
-One process fetches an index or a list of tags; all others, and all applications that use it, must
-not continue with older data. A change is stored with its time; workers then enqueue the
-applications concerned.
+After one process fetches an index or a list of tags, other processes must not continue with older
+data. A change is stored with its time; workers then enqueue the affected applications.
 """
 
 import hashlib
@@ -37,7 +36,7 @@ def change_count(place: str) -> int:
 def record_versions(place: str, credentials: Mapping[str, Any], facts: Iterable[str]) -> None:
     """Store the response of a server; if it changed, enqueue the applications that use it.
 
-    Shapes: `facts` in any order.
+    Shapes: `facts` may be in any order.
     """
     digest = hashlib.sha256("\0".join(sorted(facts)).encode()).hexdigest()
     reader = reader_name(credentials)

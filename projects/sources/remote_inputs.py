@@ -1,7 +1,7 @@
 """Remote inputs of a render: repositories and files that a kustomization refers to by URL.
 
 The hub fetches them with the project's credentials, if the project permits them; the tools have no
-network access. Each is an input of the render, so that a moved branch causes a new render.
+network access. Each is recorded as an input, so that a moved branch causes a new render.
 """
 
 import hashlib
@@ -101,10 +101,10 @@ class Pages:
 
 
 class ChartReaders:
-    """As whom charts are read, as a tree whose paths are `repository chart`.
+    """The credentials used to read charts, as a tree whose paths are `repository chart`.
 
-    A published chart does not change, but who may read it differs between projects: what one
-    fetched with its own credentials, or by a way of its own, must not be reused for another.
+    A published chart does not change, but access to it differs between projects: a chart that one
+    fetched with its own credentials or transport options must not be reused for another.
     """
 
     def __init__(self, access: charts.Access) -> None:
@@ -115,7 +115,7 @@ class ChartReaders:
         return stat.S_IFREG, self._access.reader(path.rpartition(" ")[0])
 
     def children(self, path: str) -> list[str]:
-        """Return nothing: no list of readers is needed."""
+        """Return nothing: readers are not listed."""
         del path
         return []
 
@@ -128,8 +128,8 @@ class ChartReaders:
 class RemoteInputs:
     """The remote inputs of one render; each is fetched once.
 
-    Shapes: responses must be newer than `since`, or than the last poll. `used` is true once
-        something was read that may change later.
+    Shapes: responses must be newer than `since`, or than the last poll. `used` is true once an
+        input that may change later was read.
     """
 
     def __init__(self, project: str, spec: Mapping[str, Any], since: datetime | None) -> None:
@@ -199,7 +199,7 @@ class RemoteInputs:
     def read(self, files: Recorder, url: str) -> bytes:
         """Return a file from an HTTP server, and record it as an input.
 
-        Raises: as `page`.
+        Raises: the same as `page`.
         """
         data = self.page(url)
         files.add_origin(PAGE, self._trees[PAGE])
@@ -207,7 +207,7 @@ class RemoteInputs:
         return data
 
     def chart(self, files: Recorder, repository: str, name: str, version: str) -> MemoryFiles:
-        """Return a chart of a repository, and record as whom it was read as an input.
+        """Return a chart of a repository, and record the credentials used as an input.
 
         Raises: Stalled, RetryLater, ManifestError or Invalid if it cannot be fetched.
         """

@@ -1,6 +1,7 @@
 """Parse the remote targets of a kustomization: folders of repositories, or files on servers.
 
-Everything that kustomize would fetch is recognized here or refused; the tool fetches nothing.
+Everything that kustomize would fetch is either recognized here or refused; the tool itself
+fetches nothing.
 
 Source: kustomize 5's documentation of remote targets, and its observed behaviour.
 """
@@ -46,7 +47,7 @@ def is_page(text: str) -> bool:
 
 
 def parse(text: str) -> Remote | None:
-    """Parse a remote target; return None for a path in the own repository.
+    """Parse a remote target; return None for a path in the same repository.
 
     Raises: ManifestError for other schemes, local files, and ambiguous URLs.
     """
@@ -88,7 +89,7 @@ def page_url(url: str) -> str:
         raise _refused(url, "is not the URL of a file; use https://")
     parts = _split(url, url)
     if "@" in parts[1]:
-        raise _refused(url, "has a user; credentials belong to a repository of the project")
+        raise _refused(url, "contains a user name; set credentials on a repository instead")
     _check_path(parts[2], url)
     return url
 
@@ -141,7 +142,7 @@ def _base(place: str, shown: str) -> tuple[str, str]:
         # The user of an https URL is dropped: credentials come from the project.
         base = f"{prefix}{user.group(0) if user and by_ssh else ''}{name}/"
         if "@" in name or not _split(base, shown)[1]:
-            raise _refused(shown, "has a password; credentials belong to a repository")
+            raise _refused(shown, "contains a password; set credentials on a repository instead")
         return base, path
     name, colon, path = host.partition(":")
     if not user or not colon or "/" in name or name.startswith("-") or not name:

@@ -14,7 +14,7 @@ from projects.sources.remote_inputs import RemoteInputs
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """An application and its destination, as far as rendering depends on them."""
+    """The properties of an application and its destination that rendering depends on."""
 
     name: str
     instance: str
@@ -25,9 +25,9 @@ class Context:
     api_versions: tuple[str, ...] = ()
     no_cache: bool = False
     since: datetime | None = None
-    """When a refresh was requested: responses of servers must be newer."""
+    """When a refresh was requested; responses of servers must be newer."""
     asker: str = ""
-    """The user whose request needs the render, empty for refreshes and syncs of the hub."""
+    """The user whose request needs the render, empty for the hub's own refreshes and syncs."""
 
     def remote_inputs(self) -> RemoteInputs:
         """Return the remote inputs that a render of this application may read."""
@@ -40,7 +40,7 @@ class Context:
 
     @property
     def requires_signatures(self) -> bool:
-        """Whether the project requires signed commits of any repository."""
+        """Whether the project requires signed commits for any repository."""
         spec = self.project_spec
         return bool(spec.get("signatureKeys") or spec.get("sourceIntegrity"))
 

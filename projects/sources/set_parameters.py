@@ -1,7 +1,7 @@
 """Parse parameters in the syntax of Helm's --set, --set-string and --set-file.
 
 The worker loads this file by path, so it imports only the standard library.
-Source: as Helm 3 and 4, observed: `a.b[1].c=v`, `a={x,y}`, a backslash escapes a character.
+Source: as observed in Helm 3 and 4: `a.b[1].c=v`, `a={x,y}`, a backslash escapes a character.
 """
 
 import re
@@ -41,7 +41,7 @@ def put(values: dict[str, Any], text: str, convert: Callable[[str], Any]) -> Non
 
 
 def typed(text: str) -> Any:
-    """Convert a text as --set does: to a boolean, null or an integer, or leave it.
+    """Convert a text as --set does: to a boolean, null or integer, else leave it unchanged.
 
     Source: as Helm: `1e3`, `1.5`, `0123` and integers beyond 64 bits stay text.
     """
@@ -107,7 +107,7 @@ class _Line:
         found = data.get(name, [])
         if not isinstance(found, list):
             raise SetError(f'"{name}" is not a list')
-        # As in Helm: a new list is set even if the text ends before an element.
+        # As in Helm, a new list is set even if the text ends before an element.
         _set(data, name, found)
         self._item(found, index, level)
 
@@ -151,7 +151,7 @@ class _Line:
             value = old if isinstance(old, dict) else {}
             if index < len(found):
                 found[index] = value
-            # As in Helm: a new element is not added if the text ends with its empty value.
+            # As in Helm, a new element is not added if the text ends with its empty value.
             self.key(value, level)
         else:
             raise _End

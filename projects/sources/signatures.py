@@ -36,10 +36,10 @@ def read_keys(text: str) -> list[Key]:
     Raises: Invalid if there is none, or a secret key.
     """
     if "PRIVATE KEY BLOCK" in text:
-        raise Invalid("keydata has a secret key: provide only the public key")
+        raise Invalid("keydata contains a secret key: provide only the public key")
     try:
         certs = Cert.split_bytes(text.encode())
-    except Exception as error:  # the library has no class of its own for this
+    except Exception as error:  # the library raises no specific class
         raise Invalid(f"keydata is not an armored OpenPGP key: {error}"[:300]) from error
     if not certs:
         raise Invalid("keydata has no OpenPGP key")
@@ -65,7 +65,7 @@ def check_sources(
     project: str,
     spec: Mapping[str, Any],
 ) -> None:
-    """Check that every commit is signed as the project requires.
+    """Check that every commit is signed as its project requires.
 
     Raises: Stalled naming the commits that are not.
     """
@@ -116,7 +116,7 @@ def _problem(commit: Commit, demand: SignatureRequirement, keys: Mapping[str, st
         return "it is not signed"
     try:
         signature = Sig.from_bytes(commit.gpgsig)
-    except Exception:  # the library has no class of its own for this
+    except Exception:  # the library raises no specific class
         return "its signature is not an OpenPGP signature"
     signer = key_name(signature.issuer_fingerprint or signature.issuer_key_id)
     allowed = [name for name in demand.keys if name in keys]
@@ -127,7 +127,7 @@ def _problem(commit: Commit, demand: SignatureRequirement, keys: Mapping[str, st
             store=lambda _ids: list(certs.values()),
             signature=signature,
         )
-    except Exception:  # the library has no class of its own for this
+    except Exception:  # the library raises no specific class
         found = None
     if found is None or not found.valid_sigs:
         if signer in keys and signer not in demand.keys:

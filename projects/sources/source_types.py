@@ -1,7 +1,7 @@
 """Source types: where the files of an application's source come from.
 
-A new type is a module of its own and an entry in `SOURCE_TYPES`. Sources of other types than Git
-are polled for each application.
+A new type is a module of its own and an entry in `SOURCE_TYPES`. Sources other than Git are
+polled for each application.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ Source = Mapping[str, Any]
 class Freshness:
     """How new a server's response must be.
 
-    Shapes: with `force` it must be newer than `since`, or than now.
+    Shapes: with `force`, it must be newer than `since`, by default now.
     """
 
     force: bool = False
@@ -83,7 +83,7 @@ def _credentials(source: Source, project: str) -> dict[str, Any]:
     url = str(source["repoURL"])
     credentials = credentials_for(url, project)
     if (source.get("helm") or {}).get("passCredentials") and has_own_credentials(url, project):
-        # A template's credentials must not go to servers that an application's author chooses.
+        # A template's credentials must not be sent to servers that an application's author chooses.
         credentials["passCredentials"] = True
     return credentials
 
@@ -138,5 +138,5 @@ HELM = SourceType(
 OCI = SourceType("oci", _is_artifact, _check_chart_url, _resolve_artifact, _fetch_artifact)
 GIT = SourceType("git", lambda _source: True, git.check_git_url, _resolve_commit, _fetch_commit)
 
-# The first that recognizes a source is its type. Git is the last, as its URLs have no common form.
+# The first type that recognizes a source is used. Git is last, since its URLs vary in form.
 SOURCE_TYPES: dict[str, SourceType] = {entry.name: entry for entry in (HELM, OCI, GIT)}

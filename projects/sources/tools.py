@@ -26,7 +26,7 @@ class RenderJob:
     files: Recorder
     path: str
     block: Mapping[str, Any]
-    """The tool's block of the source, such as `helm`."""
+    """The tool's block in the source, such as `helm`."""
     environment: Mapping[str, str]
     context: Context
     remote: RemoteInputs
@@ -96,8 +96,8 @@ def detect(files: Recorder, path: str, source: Mapping[str, Any]) -> str:
 def tool_for(files: Recorder, path: str, source: Mapping[str, Any]) -> Tool:
     """Return the tool that renders a source.
 
-    Source: as Argo CD 3.6: the tool configured in the source, else depending on the files in the
-        folder; a disabled tool is replaced by a plain directory.
+    Source: as Argo CD 3.6: the tool configured in the source, else the one that matches the files
+        in the folder; a disabled tool is replaced by a plain directory.
     """
     configured = configured_tools(source)
     if message := several_tools_message(configured):

@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 class TTLCache(Generic[Value]):
     """A thread-safe cache of the newest values.
 
-    Units: `max_bytes` for all values, as measured by the callers; `seconds` for each value.
+    Units: `max_bytes` for all values together, as measured by the callers; `seconds` per value.
     """
 
     def __init__(self, max_bytes: int, seconds: float) -> None:
@@ -38,7 +38,7 @@ class TTLCache(Generic[Value]):
                 return
             self._entries[key] = (now + self._seconds, size, value)
             self._size += size
-            # All values have the same lifetime, so the first ones expire first.
+            # All values have the same lifetime, so the oldest expire first.
             for first, (until, _, _) in list(self._entries.items()):
                 if self._size <= self._maximum and until > now:
                     break

@@ -1,4 +1,4 @@
-"""Make values schemas self-contained, so that their validation opens nothing.
+"""Make values schemas self-contained, so that validation opens no files or URLs.
 
 Helm's validator opens the targets of `$ref` and `$schema`, including local files, and quotes them
 in errors.
@@ -23,18 +23,18 @@ _PLACE = "definitions"
 _MAX_SCHEMAS = 30
 _MAX_BYTES = 4 * 1024**2
 _MAX_VALUES = 500_000
-"""The limit of values in all schemas of a chart: each costs time here and in validation."""
+"""The limit on values in all schemas of a chart, since each costs time here and in validation."""
 
 
 class SchemaBudget:
-    """The remaining values for the schemas of a chart and its dependencies."""
+    """The remaining budget of values for the schemas of a chart and its dependencies."""
 
     def __init__(self) -> None:
         """Start with the full limit."""
         self._left = _MAX_VALUES
 
     def spend(self, data: bytes, path: str) -> None:
-        """Count the values of a schema, estimated by the characters that precede one.
+        """Count the values of a schema, estimated from the characters that can precede a value.
 
         Raises: ManifestError.
         """

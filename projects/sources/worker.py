@@ -1,9 +1,9 @@
 """The worker process, which renders charts and Jsonnet and runs jq, separately from the hub.
 
-A chart is an untrusted program: an endless loop, a crash of the library or a huge result only ends
-this process. `confined.py` starts it after giving up all privileges. It first reports the active
-layers, then reads one JSON request per line and writes one line in response; for a Jsonnet import
-it sends a request itself. It imports no Django.
+A chart is an untrusted program: an endless loop, a crash of the library or a huge result only
+affects this process. `confined.py` starts it after giving up all privileges. It first reports the
+active layers, then reads one JSON request per line and writes one line in response; for a Jsonnet
+import, it sends a request itself. It does not import Django.
 """
 
 import base64
@@ -74,7 +74,7 @@ def _helm(request: dict[str, Any], _ask: Any) -> Any:
     }
 
     def rendered(chart: Any, given: Any) -> dict[str, str]:
-        # Rendering modifies the chart (drops disabled dependencies), so each render loads it again.
+        # Rendering modifies the chart (it drops disabled dependencies), so load it for each render.
         with contextlib.closing(chart) as own:
             arguments = (json.dumps(given), json.dumps(options))
             return dict(json.loads(_native.call_string("helm_render", own._raw(), *arguments)))
@@ -113,7 +113,7 @@ def _put(values: dict[str, Any], text: str, convert: Any, option: str) -> None:
 
 
 def _escaped(value: str) -> str:
-    # As in Argo CD: a comma in a value does not start another parameter, except in braces.
+    # As in Argo CD, a comma in a value does not start another parameter, except in braces.
     if value.startswith("{") and value.endswith("}"):
         return value
     return re.sub(r"(?<!\\),", r"\\,", value)
@@ -187,7 +187,7 @@ _NOTHING = (
 def _compiled(before: str, path: str, after: str) -> Any:
     import jq
 
-    # Compile it alone first, since unbalanced brackets could escape the surrounding program.
+    # Compile the path alone first: unbalanced brackets could escape the surrounding program.
     jq.compile(path)
     return jq.compile(f"{_NOTHING}{before}{path}\n{after}")
 

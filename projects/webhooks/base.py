@@ -1,4 +1,4 @@
-"""Who sends webhooks: how a sender is recognized, authenticated and read."""
+"""Senders of webhooks: how they are recognized and authenticated, and how their events are read."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ class Forged(Invalid):
 
 
 class Proof(Protocol):
-    """How a sender proves who it is. Without a secret in the settings, any event is accepted.
+    """How a sender proves its identity. Without a secret in the settings, any event is accepted.
 
     An event only triggers a poll, and an unsigned one waits until the hub is idle.
     """
@@ -46,7 +46,7 @@ class Proof(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """An HMAC of the body, by SHA-256."""
+    """An HMAC-SHA256 signature of the body."""
 
     setting: str
     header: str
@@ -110,12 +110,12 @@ class Sender:
     read: Callable[[Headers, Body], Iterator[Event]]
     """Yields the events of a body; none if it is unknown."""
     forged_status: int = 400
-    """The status with which a wrong signature is refused."""
+    """The HTTP status of the response to a wrong signature."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRegistry:
-    """A registry, recognized by the body, as registries have no header. Its secret is required."""
+    """A registry, recognized by the body, since registries set no header. A secret is required."""
 
     name: str
     is_sender: Callable[[Body], bool]
@@ -135,5 +135,5 @@ def must_equal(wanted: str, given: str) -> bool:
 
 
 def is_equal(wanted: str, given: str) -> bool:
-    """Compare secrets in a time that says nothing about them."""
+    """Compare secrets in constant time."""
     return hmac.compare_digest(wanted.encode(), given.encode())

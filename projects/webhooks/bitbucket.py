@@ -7,7 +7,7 @@ from projects.webhooks.base import Sender, Signature, Token
 from projects.webhooks.events import Event, Nothing, Pulls, Push, list_of, text, urls_of
 
 MAX_URLS = 20
-"""Clone URLs read per repository."""
+"""The maximum number of clone URLs read per repository."""
 
 
 def bitbucket(event: str, body: Mapping[str, Any]) -> Iterator[Event]:

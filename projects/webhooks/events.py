@@ -1,4 +1,4 @@
-"""What a webhook reports: pushes, changed pull requests, new images; and helpers to read bodies."""
+"""The events of webhooks (pushes, pull requests, new images), and helpers to read payloads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -21,7 +21,7 @@ _GITHUB_ACTIONS = (
 
 
 def github(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield the events of a GitHub, Gitea or Gogs payload, which share these shapes."""
+    """Yield the events of a GitHub, Gitea or Gogs payload, which have the same format."""
     repository = body.get("repository")
     if event == "push":
         urls = urls_of(repository, "html_url", "clone_url", "ssh_url", "git_url", "svn_url")

@@ -1,4 +1,4 @@
-"""Harbor, and the distribution registry, whose format Azure's registry also sends."""
+"""Harbor, and the distribution registry, whose format Azure's registry also uses."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The senders of webhooks. A new one is an entry here."""
+"""The senders of webhooks. Add new ones here."""
 
 from projects.webhooks.azure import AZURE
 from projects.webhooks.base import ImageRegistry, Sender
