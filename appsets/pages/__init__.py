@@ -1,1 +1,1 @@
-"""Pages of application sets and of clusters, which show what all apps know of a cluster."""
+"""Pages of application sets, and of clusters, which combine information from every app."""

@@ -135,7 +135,7 @@ def _fits(cluster: Cluster, words: str) -> bool:
 
 
 def _versions(rows: Iterable[Cluster]) -> list[tuple[str, int, float, float]]:
-    """Return (minor version, clusters, left, width) of the parts of a bar, oldest version first."""
+    """Return (minor version, clusters, left, width) of each part of a bar, oldest version first."""
     counts: dict[str, int] = {}
     for row in rows:
         if row.server_version:
@@ -155,7 +155,7 @@ def _groups(shown: list[dict[str, Any]], label: str) -> list[tuple[str, list[dic
 
 
 def _needs(caller: Caller, shown: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return what needs attention, each with one action."""
+    """Return what needs attention, each with an action."""
     return [
         *(_cluster_need(e) for e in shown if e["contact"] in ("Unreachable", "Not watched")),
         *_set_needs(caller),
@@ -166,11 +166,11 @@ def _needs(caller: Caller, shown: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _cluster_need(entry: dict[str, Any]) -> dict[str, str]:
     c, is_unreachable = entry["c"], entry["contact"] == "Unreachable"
-    old = f"{counted(entry['total'], 'application')} known as of the last contact"
+    old = f"{counted(entry['total'], 'application')} as of the last contact"
     return {
         "icon": "disconnected",
         "tone": "bad",
-        "text": f"{c.name} is {'unreachable' if is_unreachable else 'watched by no worker'}",
+        "text": f"{c.name} is {'unreachable' if is_unreachable else 'not watched by any worker'}",
         "sub": c.message[:160] or old,
         "url": f"/fleet/{c.pk}",
         "act": "Open",
@@ -221,7 +221,7 @@ def _deletion_needs(caller: Caller) -> Iterator[dict[str, str]]:
 def found(caller: Caller, pk: int, action: str = "get") -> Cluster:
     """Return a cluster that the caller may see, and for which `action` is permitted.
 
-    Raises: Http404, also for an unknown cluster; AccessDenied.
+    Raises: Http404 if it is unknown or not visible; AccessDenied.
     """
     row = Cluster.objects.filter(pk=pk).first()
     if row is None or not is_allowed(caller, "clusters", "get", row.rbac_object, row.where):
@@ -234,7 +234,7 @@ def found(caller: Caller, pk: int, action: str = "get") -> Cluster:
 def _sets(
     caller: Caller, was: Mapping[str, str] | None, now: Mapping[str, str] | None
 ) -> list[str]:
-    """Return the visible sets that a change of the labels of a cluster may change."""
+    """Return the visible sets that a change of a cluster's labels may affect."""
     rows = ApplicationSet.objects.only("namespace", "name", "project", "spec").order_by("name")
     return [
         r.name
@@ -292,7 +292,7 @@ def register_page(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _body(fields: Mapping[str, str], labels: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return the body of the REST request for the fields of a form."""
+    """Return the body of the REST request for a form."""
     given = {k: v.strip() for k, v in fields.items()}
     body: dict[str, Any] = {
         "name": given.get("name", ""),
@@ -379,7 +379,7 @@ def edit_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
 
 @posted
 def change(request: HttpRequest, caller: Caller, pk: int) -> str:
-    """Update a cluster; its credentials stay unless the form has new ones."""
+    """Update a cluster; its credentials do not change unless the form has new ones."""
     row = found(caller, pk, "update")
     body = _body({**request.POST.dict(), "server": row.server}, _labels(request))
     has_new = bool(request.POST.get("bearerToken") or request.POST.get("kubeconfig"))
@@ -408,14 +408,14 @@ def change(request: HttpRequest, caller: Caller, pk: int) -> str:
 @require_GET
 @signed_in
 def rotate_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
-    """Show the effect of a rotation of the credentials."""
+    """Show the effect of rotating the credentials of a cluster."""
     return render(request, "fleet/rotate.html", {"c": found(caller, pk, "update")})
 
 
 @require_GET
 @signed_in
 def remove_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
-    """Show the effect of the removal of a cluster."""
+    """Show the effect of removing a cluster."""
     row = found(caller, pk, "delete")
     apps = Application.objects.filter(cluster=row)
     seen = visible(caller).filter(cluster=row)

@@ -160,7 +160,7 @@ def _tally(statuses: list[str]) -> list[tuple[str, float, float]]:
 
 @signed_in
 def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = "") -> HttpResponse:
-    """Edit a set beside a preview of the changes that saving it would make."""
+    """Show the editor of a set, with a preview of the changes that saving it would make."""
     row, text = None, TEMPLATE
     if name:
         row = _require_set(caller, namespace, name)
@@ -232,12 +232,12 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
 def _changes(
     updates: Sequence[tuple[App, App]], may: Collection[str]
 ) -> list[tuple[str, list[Line] | None]]:
-    """Return the diff of each application, None where the caller may not read it."""
+    """Return the diff of each application, or None if the caller may not read it."""
     result: list[tuple[str, list[Line] | None]] = []
     for before, after in updates:
         lines = None
         if before.name in may:
-            # Each application has a share of the time: a slow one must not use up all of it.
+            # Each application has a share of the time, so that a slow one cannot use it up.
             budget = Budget(STEPS // len(updates))
             lines = diff_lines(_shown(before), _shown(after), 2, budget)[:200]
         result.append((after.name, lines))
@@ -247,7 +247,7 @@ def _changes(
 def _require_writer(caller: Caller, draft: ApplicationSet, existing: ApplicationSet | None) -> None:
     """Check that a caller may create or update a set.
 
-    Raises: Invalid naming the missing permission.
+    Raises: Invalid with the missing permission.
     """
     is_seen = existing is None or is_allowed(caller, "applicationsets", "get", existing.rbac_object)
     if not is_seen or not is_allowed(caller, "applicationsets", "create", draft.rbac_object):
@@ -381,7 +381,7 @@ def _projects(caller: Caller, words: str) -> list[dict[str, Any]]:
 
 
 def _actions(caller: Caller, words: str, apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the actions of the palette: each opens the same dialog as its button."""
+    """Return the actions of the palette; each opens the same dialog as its button."""
     own = [
         {
             "url": f"{a['url']}?do=sync",

@@ -1,4 +1,4 @@
-"""Pages of sign-in and of your own account, through the same checks as REST."""
+"""Pages for sign-in and for the caller's own account, with the same checks as the REST API."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ from hub.web.page import Shown, caller_of_page, signed_in
 
 
 class Login(LoginView):
-    """`/login`: a button for each provider, a local account, a passkey."""
+    """`/login`: sign in with a provider, a local account or a passkey."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Add the providers."""
@@ -43,7 +43,7 @@ class Login(LoginView):
 
 @require_http_methods(["GET", "POST"])
 def logout(request: HttpRequest) -> HttpResponse:
-    """End the session, here and for its token."""
+    """End the session, in the hub and in the browser."""
     if request.method == "GET":
         return render(request, "account/logout.html")
     caller = caller_of_page(request)
@@ -57,7 +57,7 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 @signed_in
 def account(request: HttpRequest, caller: Caller, message: str = "") -> HttpResponse:
-    """Show your own rights, sessions, password and tokens."""
+    """Show the caller's own rights, sessions, password and tokens."""
     version, own = current_version(), caller.account
     if own is None:
         raise Http404
@@ -96,7 +96,7 @@ def account(request: HttpRequest, caller: Caller, message: str = "") -> HttpResp
 @require_POST
 @signed_in
 def end_session(request: HttpRequest, caller: Caller, session_id: str) -> HttpResponse:
-    """End one of your own sessions."""
+    """End one of the caller's own sessions."""
     del request
     end_sessions(LoginSession.objects.filter(pk=session_id, account=caller.account), caller.name)
     return HttpResponseRedirect("/account")
@@ -105,7 +105,7 @@ def end_session(request: HttpRequest, caller: Caller, session_id: str) -> HttpRe
 @require_POST
 @signed_in
 def revoke_token(request: HttpRequest, caller: Caller, number: int) -> HttpResponse:
-    """Revoke one of your own tokens."""
+    """Revoke one of the caller's own tokens."""
     del request
     if caller.account is not None:
         revoke_tokens(caller.account.tokens.filter(pk=number), caller.name)
@@ -115,12 +115,12 @@ def revoke_token(request: HttpRequest, caller: Caller, number: int) -> HttpRespo
 @require_POST
 @signed_in
 def password(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Change your own password; all sessions have to sign in again."""
+    """Change the caller's own password, which ends all sessions."""
     own = caller.account
     if own is None or not own.is_local:
         raise Http404
     if not confirm_password(own, request.POST.get("current", "")):
-        return HttpResponse(account(request, message="The current password is not right."))
+        return HttpResponse(account(request, message="The current password is wrong."))
     try:
         set_password(own, request.POST.get("new", ""), caller.name)
     except Invalid as error:

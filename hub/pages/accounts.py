@@ -1,4 +1,4 @@
-"""Pages of accounts, sessions, roles, grants and notices, through the same checks as REST."""
+"""Pages of accounts, sessions, roles, grants and notices, checked like the REST API."""
 
 from typing import Any
 
@@ -209,7 +209,7 @@ def change_role(request: HttpRequest, caller: Caller) -> str:
 @require_GET
 @signed_in
 def grant_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the dialog of a temporary right."""
+    """Show the dialog to grant a temporary right."""
     require(caller, "roles", "update", "grants")
     return render(request, "settings/grant.html", {"resources": RESOURCES})
 

@@ -1,4 +1,4 @@
-"""`/api`: the REST surface for people, from our OpenAPI description, with tested examples."""
+"""`/api`: a guide to the REST API, from our OpenAPI description, with tested examples."""
 
 import functools
 import json
@@ -82,7 +82,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A request and its response, as printed."""
+    """A request and its response, as text."""
 
     title: str
     command: str
@@ -105,7 +105,7 @@ class Group:
 
 
 def groups(paths: Mapping[str, Mapping[str, Any]]) -> list[Group]:
-    """Return the operations of an OpenAPI description by kind of resource, without empty kinds."""
+    """Return the operations of an OpenAPI description, grouped by kind of resource."""
     found = {name: Group(name, text) for name, (_pattern, text) in _GROUPS.items()}
     for path, operations in paths.items():
         name = next(n for n, (pattern, _) in _GROUPS.items() if re.match(pattern, path))
@@ -150,7 +150,7 @@ def _described() -> list[Group]:
 @require_GET
 @signed_in
 def page(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the REST surface."""
+    """Show the guide."""
     return render(
         request, "hub/api.html", {"section": "api", "caller": Shown(caller), "groups": _described()}
     )

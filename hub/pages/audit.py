@@ -1,4 +1,4 @@
-"""Pages of the audit trail, through the same checks as REST."""
+"""Pages of the audit trail, with the same checks as the REST API."""
 
 from urllib.parse import urlencode
 
@@ -87,7 +87,7 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_GET
 @signed_in
 def newer_events(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Report how many events match the filters and are newer than the page."""
+    """Report the number of events that match the filters and are newer than the page."""
     require(caller, "audit", "get", "events")
     after = parse_digits(request.GET.get("after", ""))
     if after is None:
@@ -150,7 +150,7 @@ def event_page(request: HttpRequest, caller: Caller, uid: str) -> HttpResponse:
 
 @signed_in
 def verification_page(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the last result of the chain's verification, and the keys that sign it."""
+    """Show the last verification of the hash chain, and the keys that sign it."""
     require(caller, "audit", "get", "verification")
     checkpoints = list(AuditCheckpoint.objects.order_by("-sequence")[:50])
     return render(
@@ -172,7 +172,7 @@ def verification_page(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_POST
 @signed_in
 def verify_trail(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Verify the chain now."""
+    """Verify the hash chain now."""
     del request
     require(caller, "audit", "get", "verification")
     chain.seal()
@@ -183,7 +183,7 @@ def verify_trail(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_POST
 @signed_in
 def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Save the current filters."""
+    """Save the current filters as a view."""
     require(caller, "audit", "get", "events")
     query, name = request.POST.get("query", "")[:2000], request.POST.get("name", "")[:100].strip()
     if name and caller.account is not None:

@@ -1,4 +1,4 @@
-"""The page of identity providers, through the same checks as REST."""
+"""The page of identity providers, with the same checks as the REST API."""
 
 from typing import Any
 

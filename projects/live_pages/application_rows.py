@@ -49,13 +49,13 @@ class Row:
 
 
 def subject_of(project: str, url: str, commit: str) -> str:
-    """Return the first line of a commit's message, empty if it is unknown or not permitted."""
+    """Return the first line of a commit message, empty if it is unknown or not permitted."""
     if not git.is_commit(commit) or not may_read(project, url):
         return ""
     try:
         return _subject(key_of(url, project), commit)
     except (Stalled, RetryLater, OSError):
-        # Another process may have the clone, so a missing commit is not cached.
+        # The clone may be in another process, so a missing commit is not cached.
         return ""
 
 
@@ -66,7 +66,7 @@ _CACHE_SECONDS, _MAX_CACHED = 5.0, 10_000
 def may_read(project: str, url: str) -> bool:
     """Return whether a project permits a repository today.
 
-    The result is cached briefly, since a list needs it for each row.
+    The result is cached briefly, since a list needs it for every row.
     """
     now = time.monotonic()
     until, known = _permitted.get((project, url), (0.0, False))
@@ -138,7 +138,7 @@ def _started_by(application: Application) -> str:
 
 
 def _parts(application: Application) -> list[tuple[str, float, float]]:
-    """Return (tone, left, width) of the resources by health."""
+    """Return (tone, left, width) of each part of a bar of the resources by health."""
     counts: dict[str, int] = {}
     for entry in application.resources:
         word = (entry.get("health") or {}).get("status") or "Healthy"
@@ -159,10 +159,10 @@ def _why(application: Application) -> str:
 
 
 def render_row(row: Row, **context: Any) -> str:
-    """Return the cells of a row as HTML, which do not depend on the reader."""
+    """Return the cells of a row as HTML, the same for all readers."""
     return render_to_string("applications/cells.html", {"row": row, **context})
 
 
 def render_tile(row: Row) -> str:
-    """Return the inside of a tile as HTML."""
+    """Return the contents of a tile as HTML."""
     return render_to_string("applications/tile.html", {"row": row})

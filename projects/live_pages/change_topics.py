@@ -1,4 +1,4 @@
-"""Topics of live updates: the keys under which changes are published to pages.
+"""Topics of live updates: the keys by which pages subscribe to changes.
 
 A page subscribes to keys, and receives a change if it has one of them and its reader may see the
 object.
@@ -35,7 +35,7 @@ class Change:
     rbac_object: str
     where: Where | None = None
     resource: str = "applications"
-    """The RBAC resource, empty for what every signed-in user may know."""
+    """The RBAC resource, empty if every signed-in user may see the change."""
     keys: frozenset[str] = frozenset()
     drawn: dict[str, str] = field(default_factory=dict)
     """The rendered row of an application, for each view that shows it."""
@@ -48,7 +48,7 @@ class Topic(NamedTuple):
     model: type[Model]
     resource: str
     kind: str
-    """The kind in its tombstones."""
+    """Its kind in tombstones."""
     place: Callable[[Any], tuple[str, Where | None]]
     """Return the RBAC name of an object, and the cluster that it concerns."""
     revive: Callable[[Tombstone], Any]
@@ -155,7 +155,7 @@ def keys_of(application: Application) -> frozenset[str]:
 
 
 def applications_by(keys: Iterable[str]) -> Q:
-    """Return the condition of the applications that have one of some keys."""
+    """Return a condition that matches the applications with any of the keys."""
     found = Q(pk__in=[])
     for key in keys:
         name, _, what = key.partition(":")

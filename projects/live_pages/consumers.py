@@ -1,7 +1,7 @@
 """`/live`: the WebSocket that publishes changes to open pages.
 
 The session cookie identifies the reader, and is checked again every few seconds. An idle page
-receives a heartbeat: without it, the page knows that it is disconnected.
+receives a heartbeat; without one, the page shows that it is disconnected.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ from projects.live_pages.page_updates import FEED, Batch, Missed, Subscription, 
 
 BEAT_SECONDS = 15.0
 PAUSE_SECONDS = 0.3
-"""The minimum time between two answers to one page."""
+"""The minimum time between two messages to a page."""
 MAX_WAITING = 200
 MAX_PAGES = 50
-"""The maximum number of open pages of one person in one process."""
+"""The maximum number of open pages per person and process."""
 MAX_MESSAGE_CHARS = 65_536
 PAGE_RATE = (60, 4.0)
-"""Messages of one page: burst, and sustained per second."""
+"""The rate limit for messages of one page: burst, and sustained per second."""
 PERSON_RATE = (600, 20.0)
-"""The same for all pages of one person in one process."""
+"""The same for all pages of one person in a process."""
 # Catching up queries everything that a page shows. It has its own threads, so that requests and
-# published changes do not wait for it. One page per person catches up at a time, and the person's
-# pages then wait four times as long as it took.
+# published changes do not wait for it. Only one page per person catches up at a time, and the
+# person's pages then wait for four times as long as it took.
 THREADS = 4
 WAIT_PER_SECOND = 4.0
 _THREADS = ThreadPoolExecutor(THREADS, thread_name_prefix="live")
@@ -121,7 +121,7 @@ class Live(AsyncJsonWebsocketConsumer):
         self.tasks.append(asyncio.create_task(self._close_on_failure(work)))
 
     async def _close_on_failure(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task of the page; if it fails, the page has to reconnect."""
+        """Run a task of the page; if it fails, close the socket so that the page reconnects."""
         try:
             await work
         except OSError:  # the page closed in the middle of a message
@@ -137,7 +137,7 @@ class Live(AsyncJsonWebsocketConsumer):
             await self.send_json({"beat": BEAT_SECONDS})
 
     def session_checked(self, state: SessionState | None) -> None:
-        """Close with the session, and follow changes of the account's rights."""
+        """Close the socket when the session ends, and apply changes of the account's rights."""
         caller = _account(state)
         if state is None or caller is None:
             self._do(self.close(code=FAILED if state is None else UNKNOWN))
@@ -145,13 +145,13 @@ class Live(AsyncJsonWebsocketConsumer):
         is_about_access = "access" in self.shown.also and state.policies != self.policies
         if state.bearing != self.bearing or is_about_access:
             self.has_other_rights = True
-        # Policies may refer to cluster labels, so a change of clusters counts as one of policies.
+        # Policies may refer to cluster labels, so a change of clusters counts as one.
         if state.bearing != self.bearing or state.policies != self.policies:
             self._request_catch_up()
         self.caller, self.policies, self.bearing = caller, state.policies, state.bearing
 
     def receive_batch(self, batch: Batch) -> None:
-        """Queue changes; a page that cannot keep up gets all that it missed at once."""
+        """Queue changes; a page that cannot keep up catches up with all missed changes at once."""
         if len(self.waiting) < MAX_WAITING:
             self.waiting.append(batch)
         else:
@@ -159,12 +159,12 @@ class Live(AsyncJsonWebsocketConsumer):
         self.awake.set()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Read a message; an unreadable one closes the socket."""
+        """Read a message; an invalid one closes the socket."""
         if not self.person:  # the page was refused, and is closing
             return
         now = clock()
         if not self.rate.take(now) or not _MESSAGES.take(self.person, now):
-            await self._refuse(TOO_FAST, "more messages than pages send: send fewer a second")
+            await self._refuse(TOO_FAST, "too many messages: send fewer per second")
             return
         if len(text_data or bytes_data or "") > MAX_MESSAGE_CHARS:
             await self.close(code=UNREADABLE)
@@ -208,7 +208,7 @@ class Live(AsyncJsonWebsocketConsumer):
         """Send what the page missed, and which of its rows its reader may not see."""
         async with _CATCHING_UP.enter(self.person) as turn:
             shown = self.shown
-            # With other rights, the reader may not see the page itself any more.
+            # With their new rights, the reader may no longer see the page itself.
             touched, self.has_other_rights = self.has_other_rights and bool(shown.also), False
             missed = database_sync_to_async(
                 _timed_missed, thread_sensitive=False, executor=_THREADS
@@ -217,7 +217,7 @@ class Live(AsyncJsonWebsocketConsumer):
                 self.caller, shown, self.hidden, self.version, touched=touched
             )
             turn.pause_seconds = WAIT_PER_SECOND * seconds
-        if self.shown is not shown:  # the page shows something else by now, and will catch up again
+        if self.shown is not shown:  # the page shows something else now, and will catch up again
             return
         self.version, self.hidden = found.version, found.hidden
         if found.message:

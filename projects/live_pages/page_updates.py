@@ -39,17 +39,17 @@ DRAW = {"table": render_row, "tiles": render_tile}
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """The contents of a page: its name, how it renders rows, and which rows."""
+    """What a page shows: its name, its rows, and how they are rendered."""
 
     page: str = ""
     view: str = "table"
     rows: frozenset[int] = frozenset()
     also: frozenset[str] = frozenset()
-    """Its further contents, as keys of `projects.live_pages.change_topics`."""
+    """What else it shows, as keys of `projects.live_pages.change_topics`."""
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Subscription":
-        """Read a page's message; invalid values are ignored."""
+        """Parse the message of a page; invalid values are ignored."""
         rows, also = (
             v if isinstance(v := content.get(name), list) else [] for name in ("rows", "also")
         )
@@ -93,7 +93,7 @@ class Subscription:
         touched: bool = False,
         news: bool = False,
     ) -> dict[str, Any] | None:
-        """Return the message to the page, None if nothing concerns it."""
+        """Return the message to the page, or None if no change concerns it."""
         rows, gone = {key: text for key, text in rows.items() if text}, sorted(gone)
         content: dict[str, Any] = {"gone": gone} if gone else {}
         if self.is_list:
@@ -109,7 +109,7 @@ class Batch:
     """The changes between two reads."""
 
     def __init__(self, version: int, changes: list[Change], rights: Iterable[Rights]) -> None:
-        """Decide by the current policy which changes each set of rights may see."""
+        """Decide by the current policies which changes each set of rights may see."""
         reload_policies()
         self.version, self.changes = version, changes
         self.by_row = {c.pk: c for c in changes if c.resource == "applications"}
@@ -136,7 +136,7 @@ class Subscriber(Protocol):
         """The rights of its reader."""
 
     def receive_batch(self, batch: Batch) -> None:
-        """Take the changes."""
+        """Receive the changes."""
 
 
 class Feed(Gathering[Subscriber]):
@@ -175,7 +175,7 @@ def changes_since(
 ) -> Batch:
     """Return the changes since a version, and the newest version; -1 returns only the version.
 
-    Shapes: `watched` are the rows of open pages, by view; `rights` those of their readers;
+    Shapes: `watched` has the rows of open pages, by view; `rights` those of their readers;
         `topics` the kinds other than applications that they show.
     """
     now = current_version()

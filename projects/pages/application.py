@@ -46,7 +46,7 @@ VIEWS = ("tree", "network", "pods", "list")
 def found(caller: Caller, namespace: str, name: str) -> Application:
     """Return an application that the caller may see.
 
-    Raises: Http404, the same for one that is absent.
+    Raises: Http404, also if it does not exist.
     """
     row = (
         Application.objects.select_related("cluster", "operation")
@@ -70,7 +70,7 @@ def may(caller: Caller, row: Application) -> dict[str, bool]:
 @require_GET
 @signed_in
 def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show an application: state, operation, cause, resources, history."""
+    """Show an application: its status, operation, problem, resources and history."""
     version = current_version()
     row = found(caller, namespace, name)
     view = request.GET.get("view", "") if request.GET.get("view", "") in VIEWS else ""
@@ -90,7 +90,7 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
     """Return the context of the page; the resource list only if it is `whole`.
 
     The tree is loaded separately. Resources are only read for the list, or to find the cause of a
-    failure.
+    problem.
     """
     nodes = tree(row)["nodes"] if whole or row.health_status in ("Degraded", "Progressing") else []
     operation = row.operation
@@ -167,7 +167,7 @@ def _percent(operation: Any) -> int:
 
 
 def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
-    """Return what the application waits for: until when, and who can end it."""
+    """Return what the application waits for, until when, and who can confirm it."""
     operation = row.operation
     runs = operation is not None and operation.phase == "Running"
     message = operation.message if operation is not None and runs else ""
@@ -191,8 +191,8 @@ def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
     found_ |= {"confirm": confirms, "again": again if again and again > timezone.now() else None}
     if confirms:
         said = who_can(enforcer(), "applications", "delete", row.rbac_object)
-        # Everyone who sees the application may know which roles can confirm; names need more
-        # rights.
+        # Everyone who may see the application may see which roles can confirm, but account names
+        # need more permissions.
         names = [s for s in said["subjects"] if s.startswith(("role:", "proj:"))]
         people = (
             [a["username"] for a in said["accounts"]]
@@ -206,7 +206,7 @@ def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
 @require_GET
 @signed_in
 def drawing(_request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Return the resources for the drawing, as JSON."""
+    """Return the resource tree to draw, as JSON."""
     row = found(caller, namespace, name)
     body = orjson.dumps(graph(tree(row), {key_of(r): r for r in row.resources}))
     return HttpResponse(body, content_type="application/json")
@@ -215,7 +215,7 @@ def drawing(_request: HttpRequest, caller: Caller, namespace: str, name: str) ->
 @require_GET
 @signed_in
 def why(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Return the cluster's events about the resource of a cause, as text."""
+    """Return the cluster's events for the resource that causes a problem, as text."""
     row = found(caller, namespace, name)
     node = worst_below(tree(row)["nodes"], request.GET.get("key", ""))
     if node is None:
@@ -243,7 +243,7 @@ def why(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Http
 
 
 def windows_sentence(row: Application) -> str:
-    """Return a sentence if sync windows block a sync, or those of an automated application."""
+    """Return a sentence that says which syncs the sync windows block now, or an empty string."""
     windows = windows_of(row, timezone.now())
     may_sync = windows.can_sync(manual=True)
     if may_sync and (not row.is_automated or windows.can_sync(manual=False)):
@@ -331,7 +331,7 @@ OPTIONS = (
 @require_GET
 @signed_in
 def sync_plan(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show the steps of a sync in the order of execution, without running it."""
+    """Show the steps of a sync in their order of execution, without running them."""
     row = found(caller, namespace, name)
     asked = request.GET
     try:
@@ -367,16 +367,16 @@ def sync_plan(request: HttpRequest, caller: Caller, namespace: str, name: str) -
 def compare_at(
     row: Application, revision: str, *, narrow: bool = False
 ) -> tuple[Compared, list[str]]:
-    """Compare an application at a revision, by default of its spec; also return the commits.
+    """Compare an application at a revision, by default that of its spec; also return the commits.
 
-    Raises: Stalled, RetryLater or Invalid with the reason why it cannot be compared.
+    Raises: Stalled, RetryLater or Invalid, with the reason why it cannot be compared.
     """
     problems = spec_problems(row)
     if problems:
         raise Invalid("; ".join(problems))
     wanted = sources_at(row, {"revision": revision, "dryRun": True})
     project, cluster = project_of(row.project), find_cluster(row.spec)
-    # A sync without a revision takes the revision of the last refresh.
+    # A sync without a revision uses the revision of the last refresh.
     revisions = (
         row.revisions
         if not revision and len(row.revisions) == len(wanted) and row.pk
@@ -390,7 +390,7 @@ def compare_at(
 def steps_of(
     compared: Compared, revisions: list[str], options: list[str], *, hooks: bool
 ) -> list[Step]:
-    """Return the plan of a sync, as the operation would make it."""
+    """Return the plan of a sync, as the operation would create it."""
     try:
         parsed = parse_options(options)
     except EngineError:
@@ -482,7 +482,7 @@ def rollback_dialog(
 @require_GET
 @signed_in
 def delete_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show the deletion dialog with what the deletion includes."""
+    """Show the deletion dialog, with what would be deleted."""
     row = found(caller, namespace, name)
     kinds: dict[str, int] = {}
     for entry in row.resources:

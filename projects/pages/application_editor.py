@@ -54,7 +54,7 @@ _WRONG = (Invalid, Stalled, RetryLater, EngineError, NotFound, AccessDenied)
 @require_GET
 @signed_in
 def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = "") -> HttpResponse:
-    """Show the editor of a new or existing application; it is saved by the REST API."""
+    """Show the editor of a new or existing application; saving uses the REST API."""
     row = found(caller, namespace, name) if name else None
     text, spec = TEMPLATE, {}
     if row is not None:
@@ -93,7 +93,7 @@ def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = 
 
 
 def _choices(caller: Caller) -> dict[str, Any]:
-    """Return the choices of the form: the projects, clusters and repositories of the caller."""
+    """Return the projects, clusters and repositories that the caller may select in the form."""
     projects = [
         p.name
         for p in Project.objects.order_by("name")
@@ -121,7 +121,7 @@ def _text(body: Any) -> str:
 @require_POST
 @signed_in
 def compose(request: HttpRequest, _caller: Caller) -> HttpResponse:
-    """Return the manifest with the values of the fields; all else stays as it is."""
+    """Return the manifest with the values of the form; other fields do not change."""
     text = request.POST.get("text", "")[:MAX_TEXT_CHARS]
     fields = {k: [str(v)[:50_000] for v in request.POST.getlist(k)[:500]] for k in request.POST}
     try:
@@ -149,7 +149,7 @@ def _draft(body: Any) -> tuple[applications.Wanted, Application | None]:
 @require_POST
 @signed_in
 def check(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Report whether the caller could save the text, and what it changes in the spec."""
+    """Report whether the caller may save the manifest, and what it changes in the spec."""
     try:
         body = load_yaml(request.POST.get("text", "")[:MAX_TEXT_CHARS], "The manifest")
         wanted, row = _draft(body)
@@ -171,7 +171,7 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
     )
     call = "POST /api/v1/applications?upsert=true&validate=true"
     if row is not None:
-        # The manifest has the version that was loaded, so a change by others is not overwritten.
+        # The manifest has the version that was loaded, so changes by others are not overwritten.
         query = urlencode({"appNamespace": row.namespace, "validate": "true"})
         call = f"PUT /api/v1/applications/{quote(row.name)}?{query}"
     return render(
@@ -200,9 +200,9 @@ def _parts(side: Application | applications.Wanted) -> dict[str, Any]:
 
 
 def _require_writer(caller: Caller, wanted: applications.Wanted, row: Application | None) -> None:
-    """Check that a caller may write an application; one that they may not see looks absent.
+    """Check that a caller may write an application; one that they may not see is absent to them.
 
-    Raises: Invalid with the right that is missing.
+    Raises: Invalid with the missing permission.
     """
     draft = Application(namespace=wanted.namespace, name=wanted.name, spec=wanted.spec)
     bind(draft)
@@ -286,7 +286,7 @@ def _lines(pair: Any, budget: Budget) -> list[Line]:
 @require_POST
 @signed_in
 def detect(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the type of a source, with fields of its tool, branches and folders to select."""
+    """Show the type of a source, the fields of its tool, and branches and folders to select."""
     try:
         body = load_yaml(request.POST.get("text", "")[:MAX_TEXT_CHARS], "The manifest")
         index = parse_digits(request.POST.get("index", "")) or 0

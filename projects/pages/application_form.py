@@ -9,7 +9,7 @@ Fields = Mapping[str, Sequence[str]]
 
 
 def source_at(spec: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Return one of the sources, empty if it does not exist."""
+    """Return one of the sources, or an empty one if it does not exist."""
     if isinstance(spec.get("sources"), list):
         listed = spec["sources"]
         found = listed[index] if 0 <= index < len(listed) else {}
@@ -19,7 +19,7 @@ def source_at(spec: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 
 def manifest_from(body: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return a manifest with the values of a form; all other fields stay.
+    """Return a manifest with the values of a form; other fields do not change.
 
     Shapes: `part` names the parts of the form that are present: general, source, helm, kustomize,
         directory, policy. Other parts of the manifest do not change.
@@ -144,7 +144,7 @@ def put(target: dict[str, Any], name: str, value: Any) -> None:
 
 
 def one(fields: Fields, name: str) -> str:
-    """Return a field's text."""
+    """Return the text of a field."""
     return (fields.get(name) or [""])[0].strip()
 
 

@@ -22,7 +22,7 @@ _PAGE = "applications"
 @require_GET
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the applications that the URL selects."""
+    """Show the applications that match the URL's filters."""
     wanted = chosen(request.GET)
     listing = Listing(caller, wanted)
     version = current_version()

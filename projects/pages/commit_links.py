@@ -1,4 +1,4 @@
-"""Links to commits on the pages of git hosts; pure functions."""
+"""Links to commits on the websites of Git hosts; pure functions."""
 
 import re
 from urllib.parse import quote
@@ -8,7 +8,7 @@ _HTTP = re.compile(r"^https?://(?:[^@/]+@)?([\w.-]+(?::\d+)?)/(.+?)(?:\.git)?/?\
 
 
 def commit_url(repository: str, commit: str) -> str:
-    """Return the URL of a commit's page, empty if the host or the commit is not known."""
+    """Return the URL of a commit's page, empty if the host or the commit is unknown."""
     found = _HTTP.match(repository) or _SCP.match(repository)
     if found is None or not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", commit):
         return ""

@@ -13,12 +13,12 @@ _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 MAX_WORD_DIFF_CHARS = 600
 """Lines up to this length are compared word by word."""
 MAX_LINES = 4_000
-"""A diff ends after this many lines, and says so."""
+"""A diff is cut after this many lines, with a note that says so."""
 MAX_LINES_PER_SIDE = MAX_LINES // 2
-"""Lines of each side of a change that are shown."""
+"""The maximum number of lines shown for each side of a change."""
 
 Parts = tuple[tuple[str, bool], ...]
-"""(text, whether it changed): a part of a line."""
+"""The parts of a line, as (text, whether it changed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ def as_yaml(value: Any) -> str:
 def diff_lines(
     before: Any, after: Any, context: int = 4, budget: Budget | None = None
 ) -> list[Line]:
-    """Return the unified difference of two values, written as YAML.
+    """Return the unified diff of two values as YAML.
 
-    Shapes: `budget` is shared by the differences of one page; one alone has its own.
+    Shapes: `budget` is shared by the diffs of one page; without it, the diff has its own.
     """
     old, new = as_yaml(before).splitlines(), as_yaml(after).splitlines()
     left = Budget() if budget is None else budget
@@ -102,7 +102,7 @@ def _whole(text: str) -> Parts:
 
 
 def _words(old: str, new: str, budget: Budget) -> tuple[Parts, Parts]:
-    """Return both lines in parts with changes marked; nothing is marked if almost all changed."""
+    """Return the parts of both lines; no changes are marked if almost everything changed."""
     whole = _whole(old), _whole(new)
     if len(old) + len(new) > 2 * MAX_WORD_DIFF_CHARS or budget.left <= 0:
         return whole

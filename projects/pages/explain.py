@@ -1,4 +1,4 @@
-"""Why an application is not healthy or not synced: the first cause, and what to do."""
+"""Why an application is not healthy or not synced: the first cause, and what to do next."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Cause:
     """The resource, as group/kind/namespace/name."""
     advice: str = ""
     may_have_events: bool = False
-    """Whether the cluster's events may tell more."""
+    """Whether the cluster's events may have more details."""
 
     @property
     def tab(self) -> str:
@@ -27,8 +27,8 @@ class Cause:
 
 
 _ADVICE = {
-    "ComparisonError": "Live resources are unchanged. Fix the source, or refresh once it answers.",
-    "InvalidSpecError": "Edit the application, or ask for the project to permit it.",
+    "ComparisonError": "Live resources are unchanged. Fix the source, or refresh when it answers.",
+    "InvalidSpecError": "Edit the application, or request that the project permit it.",
     "SyncError": (
         "Automated sync waits until the commit or the spec changes; a manual sync retries now."
     ),
@@ -74,7 +74,7 @@ def _failed_sync(operation: Mapping[str, Any] | None) -> Cause | None:
         "The last sync failed",
         str(failed.get("message") or operation["message"]),
         key=_key(failed),
-        advice="Resources that were applied stay. Fix the cause in Git, or sync again.",
+        advice="Applied resources are kept. Fix the cause in Git, or sync again.",
     )
 
 
@@ -133,7 +133,7 @@ def _waiting(application: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]])
             "Not compared yet",
             "The hub has not finished the first refresh.",
             "busy",
-            advice="It runs by itself; Refresh starts it now.",
+            advice="It starts automatically; Refresh starts it now.",
         )
     return None
 

@@ -27,42 +27,45 @@ TABLES = (
     Table(
         "sourceRepos",
         "Source repositories",
-        "Patterns of URLs; ! takes out again.",
+        "URL patterns; ! excludes.",
         (("", "https://git.example/team/*"),),
     ),
     Table(
         "destinations",
         "Destinations",
-        "Cluster by server or by name, and its namespaces; ! excludes.",
+        "A cluster by server or name, and its namespaces; ! excludes.",
         (("server", "server"), ("name", "or name"), ("namespace", "namespace")),
     ),
     Table(
         "clusterResourceWhitelist",
         "Cluster-scoped kinds that are allowed",
-        "None when empty.",
+        "Leave empty for none.",
         _KINDS,
     ),
     Table("clusterResourceBlacklist", "Cluster-scoped kinds that are refused", "", _KINDS),
     Table(
-        "namespaceResourceWhitelist", "Namespaced kinds that are allowed", "All when empty.", _KINDS
+        "namespaceResourceWhitelist",
+        "Namespaced kinds that are allowed",
+        "Leave empty for all.",
+        _KINDS,
     ),
     Table("namespaceResourceBlacklist", "Namespaced kinds that are refused", "", _KINDS),
     Table(
         "sourceNamespaces",
         "Namespaces of its applications",
-        "Besides the hub's own.",
+        "In addition to the hub's own.",
         (("", "team-*"),),
     ),
     Table(
         "signatureKeys",
         "Keys that must have signed its commits",
-        "GnuPG key ids; any commit when empty.",
+        "GnuPG key ids; leave empty to allow any commit.",
         (("keyID", "4AEE18F83AFDEB23"),),
     ),
     Table(
         "destinationServiceAccounts",
         "Service accounts that syncs act as",
-        "Where impersonation is on.",
+        "If impersonation is enabled.",
         (
             ("server", "server"),
             ("namespace", "namespace"),
@@ -72,7 +75,7 @@ TABLES = (
 )
 _ORPHANS = Table(
     "orphans",
-    "Orphans that are expected",
+    "Orphaned resources to ignore",
     "",
     (("group", "group"), ("kind", "kind"), ("name", "name")),
 )
@@ -98,7 +101,7 @@ def blank(table: Table) -> list[tuple[str, str, str]]:
 
 
 def spec_from(spec: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return a spec with the values of a form; all other fields stay.
+    """Return a spec with the values of a form; other fields do not change.
 
     Shapes: `fields` has a list of values, one for each row, for every column of a table.
     """
@@ -165,7 +168,7 @@ def rules_of(role: Mapping[str, Any]) -> list[Rule]:
 
 
 def role_from(project: str, before: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return a role of a project with the values of a form; rules in Argo CD's format."""
+    """Return a role of a project with the values of a form, its rules in Argo CD's format."""
     name = _one(fields, "name")
     columns = [
         [v.strip() for v in fields.get(f"policy.{f}") or []]

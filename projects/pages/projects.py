@@ -109,9 +109,9 @@ def _item(project: Project, counts: dict[str, int], now: datetime) -> dict[str, 
 
 
 def found(caller: Caller, name: str, action: str = "get") -> Project:
-    """Return a project that the caller may see, and do `action` to.
+    """Return a project that the caller may see, and for which `action` is permitted.
 
-    Raises: AccessDenied or NotFound, the same for one that is absent.
+    Raises: AccessDenied or NotFound, also if it does not exist.
     """
     row = Project.objects.filter(name=name).first()
     if row is None or not is_allowed(caller, "projects", "get", name):
@@ -223,7 +223,7 @@ def _x(at: datetime, start: datetime) -> float:
 
 
 def _answered_question(request: HttpRequest, caller: Caller, project: str) -> dict[str, Any]:
-    """Return the answers to the questions on the page: who may do something, and why."""
+    """Return the answer to a question asked on the page: who may do something, and why."""
     ask = {
         n: request.GET.get(n, "").strip()[:300] for n in ("action", "resource", "object", "subject")
     }
@@ -249,7 +249,7 @@ def _answered_question(request: HttpRequest, caller: Caller, project: str) -> di
 
 @signed_in
 def edit(request: HttpRequest, caller: Caller, name: str = "") -> HttpResponse:
-    """Show the editor of a project: fields and manifest; it is saved by the REST API."""
+    """Show the editor of a project: form and manifest; saving uses the REST API."""
     row = found(caller, name) if name else None
     text = TEMPLATE
     if row is not None:
@@ -304,7 +304,7 @@ def _text(body: Any) -> str:
 @require_POST
 @signed_in
 def compose(request: HttpRequest, _caller: Caller) -> HttpResponse:
-    """Return the manifest with the values of the fields; all else stays as it is."""
+    """Return the manifest with the values of the form; other fields do not change."""
     fields = {k: [str(v)[:2000] for v in request.POST.getlist(k)[:500]] for k in request.POST}
     text = request.POST.get("text", "")[:500_000]
     try:
@@ -328,7 +328,7 @@ def compose(request: HttpRequest, _caller: Caller) -> HttpResponse:
 @require_POST
 @signed_in
 def check(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Report whether the caller could save the project."""
+    """Report whether the caller may save the project."""
     try:
         body = load_yaml(request.POST.get("text", "")[:500_000], "The manifest")
         name, spec, existing = _wanted(caller, body)
@@ -368,12 +368,12 @@ def _wanted(caller: Caller, body: Any) -> tuple[str, dict[str, Any], Project | N
 
 
 def diff_of(before: Any, after: Any) -> list[Line]:
-    """Return the lines that a change of a spec removes and adds."""
+    """Return the lines that a change to a spec removes and adds."""
     return diff_lines(before, after, 2)[:300] if before != after else []
 
 
 def _index(text: str, items: list[Any]) -> int | None:
-    """Return the index of an entry, None for a new one.
+    """Return the index of an entry, or None for a new one.
 
     Raises: Invalid if it was changed since the page was loaded.
     """
@@ -519,7 +519,7 @@ def delete_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpRespon
 @require_GET
 @signed_in
 def token_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """Show the form for a token of a role."""
+    """Show the form for a new token of a role."""
     row = found(caller, name, "update")
     role = request.GET.get("role", "")
     if role not in [r.get("name") for r in row.spec.get("roles") or []]:

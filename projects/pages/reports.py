@@ -1,4 +1,4 @@
-"""Audit reports: changes, deployments, and who had access at a time."""
+"""Audit reports: deployments, changes, and who had access at a given time."""
 
 import csv
 import io
@@ -77,7 +77,7 @@ def _access(params: Any) -> dict[str, Any]:
     at = moment(params["at"], "at")
     resource, action, name = (params.get(n, "") for n in ("resource", "action", "object"))
     if at is None or resource not in RESOURCES or not action or not name:
-        raise Invalid("The time, an action, a resource and an object are needed")
+        raise Invalid("A time, an action, a resource and an object are required")
     return history.who_could(
         resource, action, normal_object(resource, name), at, params.get("cluster", "")
     )

@@ -22,7 +22,7 @@ from projects.sources.git_remotes import key_of
 @require_GET
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the repositories, with their connection state and number of applications."""
+    """Show the repositories, with the state of their connections and their applications."""
     if not reach(caller, "repositories", "get").allow:
         raise Http404
     version = current_version()
@@ -68,7 +68,7 @@ def _item(
 def _public(
     rows: list[Repository], remotes: dict[str, GitRemote], used: dict[str, int]
 ) -> list[tuple[GitRemote, int]]:
-    """Return the repositories that applications read without being connected, with their number."""
+    """Return the repositories that applications read without credentials, with their number."""
     known = {normal_url(r.url) for r in rows} | {key_of(r.url, r.project) for r in rows}
     found = sorted(remotes.items())
     return [(r, used[url]) for url, r in found if url not in known and used.get(url)]
@@ -138,6 +138,6 @@ def save_hosts(request: HttpRequest, caller: Caller) -> str:
             }
         )
     if not items:
-        raise Invalid("There are no lines")
+        raise Invalid("Enter at least one line")
     add_certificates(caller, items, upsert=True)
     return "/repositories#hosts"

@@ -126,7 +126,7 @@ def _json(where: ResourceKey) -> dict[str, str]:
 
 
 def _pods(nodes: list[dict[str, Any]], node: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the pods below a resource, to select their logs."""
+    """Return the pods below a resource, whose logs can be selected."""
     below, level = [], {str(node.get("uid") or "")}
     while level:
         fresh = [n for n in nodes if any(p.get("uid") in level for p in n.get("parentRefs") or [])]
@@ -156,7 +156,7 @@ def _tab(tab: str, row: Application, where: ResourceKey, node: Mapping[str, Any]
             },
         )
         if not items:
-            return {"text": "", "none": "Git does not name this resource: its owner made it."}
+            return {"text": "", "none": "This resource is not in Git: its owner created it."}
         item = items[0]
         if tab == "desired":
             return {"text": as_yaml(orjson.loads(item["targetState"])), "masked": is_secret(where)}
@@ -180,7 +180,7 @@ def _tab(tab: str, row: Application, where: ResourceKey, node: Mapping[str, Any]
 
 
 def is_secret(where: ResourceKey) -> bool:
-    """Return whether values of a resource are masked."""
+    """Return whether the values of a resource are masked."""
     return not where.group and where.kind == "Secret"
 
 
@@ -267,7 +267,7 @@ def editable(live: Manifest) -> Manifest:
 def seen(live: Manifest) -> str:
     """Return the version of a live manifest, to detect changes by others.
 
-    Kinds with a generation ignore changes of the status.
+    For kinds with a generation, changes of the status do not count.
     """
     return str(live["metadata"].get("generation") or live["metadata"].get("resourceVersion"))
 
@@ -282,18 +282,16 @@ def _require_change(caller: Caller, row: Application, where: ResourceKey) -> Non
 def _patch(
     request: HttpRequest, caller: Caller, row: Application, where: ResourceKey
 ) -> tuple[Place, Manifest, Manifest]:
-    """Return the resource, what it is now, and the merge patch that the text of a request means.
+    """Return the resource, its live manifest, and the merge patch for the text of a request.
 
-    Raises: Invalid naming the field; Conflict when it was changed in the meantime.
+    Raises: Invalid with the field; Conflict if the resource was changed in the meantime.
     """
     _require_change(caller, row, where)
     wanted = load_yaml(request.POST.get("text", "")[:MAX_TEXT_CHARS], "The manifest")
     if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata"), dict):
         raise Invalid("The manifest must be one object with metadata")
     if resource_key(wanted) != where:
-        raise Invalid(
-            f"It is the manifest of {where.kind} {where.name}: kind, namespace and name must stay"
-        )
+        raise Invalid(f"The kind, namespace and name of {where.kind} {where.name} cannot change")
     at = place_for(row, where)
     if at.cluster.is_home:
         raise Invalid(f"{where.kind} is served by this hub: change it on its own page")
@@ -314,7 +312,7 @@ def _patch(
 @require_POST
 @signed_in
 def try_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Run a dry run of a manual change on the cluster; nothing is changed."""
+    """Send a manual change to the cluster as a dry run; nothing is changed."""
     row, where = found(caller, namespace, name), _key(request)
     try:
         at, live, patch = _patch(request, caller, row, where)

@@ -37,7 +37,7 @@ def listed(
     nodes: Sequence[Mapping[str, Any]],
     states: Mapping[str, Mapping[str, Any]],
 ) -> list[Box]:
-    """Return the tree as a list: every resource below its owner, the worst first.
+    """Return the tree as a list: each resource below its owner, the unhealthiest first.
 
     Shapes: `application` has name, health and sync; `nodes` are Argo CD's; `states` are the
         resources of the status by the key of their node.
@@ -69,7 +69,7 @@ def _walk(
     below: Mapping[str, Sequence[Mapping[str, Any]]],
     states: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Box]:
-    """Yield the resources, each below its owner; chains of owners may be of any length."""
+    """Yield the resources, each below its owner; owner chains may have any length."""
     seen: set[str] = set()
     waiting = [(node, 1) for node in reversed(_worst_first(nodes))]
     while waiting:
@@ -84,7 +84,7 @@ def _walk(
 
 
 def _worst_first(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return nodes grouped by kind, the worst of each kind first."""
+    """Return nodes grouped by kind, the unhealthiest of each kind first."""
     kinds: dict[str, int] = {}
     for node in nodes:
         kinds.setdefault(str(node["kind"]), len(kinds))
@@ -114,11 +114,11 @@ def _notes(node: Mapping[str, Any]) -> str:
 
 
 def graph(tree: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the drawing of a resource tree.
+    """Return the data to draw a resource tree.
 
     Shapes: `tree` is Argo CD's resource tree. The result has `nodes` in the order of the list, each
         with key `k`, `kind`, namespace `ns`, `name`, health `h`, sync `s`, wave `w`, notes `n`, the
-        key of its owner `p`, the machine of a pod `on`, and orphan `o`; and `links`, the pairs of
+        key of its owner `p`, the node of a pod `on`, and orphan `o`; and `links`, the pairs of
         keys between which traffic flows.
     """
     nodes = tree["nodes"]
@@ -174,7 +174,7 @@ def traffic(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def worst_below(nodes: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any] | None:
-    """Return the deepest degraded or failing resource below one, or itself."""
+    """Return the deepest degraded or failing resource below a resource, or the resource itself."""
     below, _top = _families(nodes)
     found = next((n for n in nodes if key_of(n) == key), None)
     seen: set[str] = set()

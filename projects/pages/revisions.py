@@ -1,4 +1,4 @@
-"""The difference between two revisions of an application, resource by resource."""
+"""The diff between two revisions of an application, resource by resource."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,10 +29,10 @@ MAX_RESOURCES = 100
 @require_GET
 @signed_in
 def compare(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show what changed between two entries of the history, or since one."""
+    """Show what changed between two entries of the history, or since one of them."""
     row = found(caller, namespace, name)
     history = list(row.history.order_by("-number")[:30])
-    choices = [("now", "Wanted now", row.revisions)] + [
+    choices = [("now", "Desired state", row.revisions)] + [
         (str(h.number), f"No. {h.number}", h.revisions) for h in history
     ]
     known = {c[0] for c in choices}
@@ -78,7 +78,7 @@ def compare(request: HttpRequest, caller: Caller, namespace: str, name: str) -> 
 def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[ResourceKey, Manifest]:
     """Return the desired manifests of a revision, by key.
 
-    Raises: Stalled, RetryLater or Invalid with the reason why they cannot be loaded.
+    Raises: Stalled, RetryLater or Invalid, with the reason why they cannot be loaded.
     """
     wanted, revisions = row.sources, list(row.revisions)
     if which != "now":

@@ -14,8 +14,8 @@ def backwards(
 ) -> list[dict[str, int]]:
     """Return the count of each status at the end of each bucket, the oldest first.
 
-    Shapes: `changes` has the number of changes (before, after) in each bucket; `born` the number of
-        applications that were created in it.
+    Shapes: `changes` has the number of changes (before, after) in each bucket; `born` has the
+        number of applications that were created in it.
     """
     counts = dict(now)
     result = []
@@ -64,7 +64,7 @@ def bands(
     result = []
     at, now = start, state
     for when, after in [*changes, (end, "")]:
-        when = max(start, min(when, end))  # noqa: PLW2901 - what lies outside is drawn at the edge
+        when = max(start, min(when, end))  # noqa: PLW2901 - a time outside the range is drawn at its edge
         if when > at and now:
             x = (at - start).total_seconds() / total * WIDTH
             result.append(

@@ -64,7 +64,7 @@ def charts(listing: Listing) -> dict[str, Any]:
 
 
 def _groups(listing: Listing, column: str) -> list[dict[str, Any]]:
-    """Return the largest groups of a column, each with its health as a bar."""
+    """Return the largest groups of a column, each with a bar of its health."""
     counts: dict[str, dict[str, int]] = {}
     for value, health, n in (
         listing.query()
@@ -88,13 +88,13 @@ def _groups(listing: Listing, column: str) -> list[dict[str, Any]]:
 @require_GET
 @signed_in
 def strip(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Return the strip of health and sync, which pages reload after changes."""
+    """Return the strip of health and sync counts, which pages reload after changes."""
     listing = Listing(caller, chosen(request.GET))
     return render(request, "applications/strip.html", states(listing))
 
 
 def states(listing: Listing, stale: int | None = None) -> dict[str, Any]:
-    """Return the counts of the strip; stale applications are counted unless given."""
+    """Return the counts of the strip; `stale` is counted here unless it is given."""
     health, sync = listing.counts("health_status"), listing.counts("sync_status")
     return {
         "count": sum(health.values()),

@@ -73,7 +73,7 @@ def system(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _watchers() -> list[tuple[str, int]]:
-    """Return the watchers, and the number of clusters of each."""
+    """Return the watchers, each with its number of clusters."""
     counts: dict[str, int] = {}
     for holder in Cluster.objects.filter(lease_until__gt=timezone.now()).values_list(
         "lease_holder", flat=True
@@ -117,7 +117,7 @@ def checks(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _workers() -> dict[str, Any]:
-    """Return the workers that answer, and the number of waiting tasks."""
+    """Return the workers that respond, and the number of waiting tasks."""
     pool = pool_state()
     if pool is not None:
         return {
@@ -138,7 +138,7 @@ def _workers() -> dict[str, Any]:
             for name, entry in sorted(stats.items())
         ]
         return {"workers": workers, "waiting": _waiting()}
-    except Exception as error:  # any error of the broker is shown to the person
+    except Exception as error:  # any error of the broker is shown on the page
         return {"workers": [], "waiting": None, "broker_error": str(error)}
 
 
@@ -158,7 +158,7 @@ def change_notices(request: HttpRequest, caller: Caller) -> str:
     rows = (dict(zip(fields, values, strict=True)) for values in zip(*columns, strict=False))
     wanted = [_notice(row) for row in rows if row["text"]]
     if any(len(c) != len(columns[0]) for c in columns):
-        raise Invalid("Every notice needs its four fields. Load the page again.")
+        raise Invalid("Every notice needs its four fields. Reload the page.")
     SETTING_CHECKS["notices"][0](wanted)
     with transaction.atomic():
         before = setting("notices", [])

@@ -36,7 +36,7 @@ _APPROVALS = ("confirm-deletion", "confirm", "approve")
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One entry."""
+    """An entry of the timeline."""
 
     at: datetime
     kind: str
@@ -126,7 +126,7 @@ def _events(row: Application, start: datetime) -> Iterator[AuditEvent]:
 
 
 def _commits(row: Application, start: datetime) -> Iterator[Moment]:
-    """Yield the commits that the application used: when each was made, and by whom."""
+    """Yield the commits that the application used, with their dates and authors."""
     url = first_url(row.sources)
     if not may_read(row.project, url):
         return

@@ -1,14 +1,14 @@
-// The row that the keyboard is at.
+// The row that the keyboard has selected.
 import { $$ } from "./dom.js";
 
-/** The row's number, and where a selection by Shift X starts; -1 for none. */
+/** The index of the current row, and of the first row of a Shift+X selection; -1 for none. */
 export const cursor = { at: -1, marked: -1 };
 
-/** Returns the row that the keyboard is at. */
+/** Returns the current row. */
 export const currentRow = () => $$("[data-row]")[cursor.at];
 
 /**
- * Moves by rows.
+ * Moves to the next or previous row.
  * @param {1 | -1} step
  */
 export function move(step) {

@@ -1,4 +1,4 @@
-// Dialogs: opened over the page, and the focus returns to what opened them.
+// Dialogs over the page. Closing one returns the focus to the element that opened it.
 import { $, need } from "./dom.js";
 import { toast } from "./toast.js";
 
@@ -6,9 +6,9 @@ import { toast } from "./toast.js";
 let opener = null;
 
 /**
- * Shows a dialog that the page has.
+ * Shows a dialog of the page.
  * @param {HTMLDialogElement} dialog
- * @param {Element | null} [from] what gets the focus back
+ * @param {Element | null} [from] the element that gets the focus back
  */
 export function show(dialog, from = document.activeElement) {
   opener = from;

@@ -1,4 +1,4 @@
-// Elements of the page: finding them, making them, and what surrounds an event.
+// Helpers to find and create elements of the page.
 
 /**
  * Returns the first element that matches.
@@ -19,7 +19,7 @@ export const $ = (query, root = document) => root.querySelector(query);
 export const $$ = (query, root = document) => Array.from(root.querySelectorAll(query));
 
 /**
- * Returns the first element that matches, of a page that always has one.
+ * Returns the first element that matches; throws if the page has none.
  * @template {Element} [E=HTMLElement]
  * @param {string} query
  * @param {ParentNode} [root]
@@ -33,7 +33,7 @@ export function need(query, root = document) {
 }
 
 /**
- * Returns the element around an event's target that matches.
+ * Returns the closest ancestor of an event's target that matches, or the target itself.
  * @template {Element} [E=HTMLElement]
  * @param {Event} event
  * @param {string} query
@@ -56,6 +56,6 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
-/** Returns the token that a write must carry. */
+/** Returns the CSRF token, which every write must send. */
 export const csrf = () =>
   JSON.parse(document.body.getAttribute("hx-headers") || "{}")["X-CSRFToken"] || "";

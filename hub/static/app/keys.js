@@ -1,4 +1,4 @@
-// Keys: search, places, rows, and what the page offers.
+// Keyboard shortcuts: search, navigation, rows, and the actions of a page.
 import { currentRow, cursor, move } from "./cursor.js";
 import { show } from "./dialogs.js";
 import { $, $$, around, make, need } from "./dom.js";
@@ -26,10 +26,10 @@ const KEYS = /** @type {const} */ ([
 const PLACES = { a: "/applications", s: "/sets", f: "/fleet", p: "/projects", u: "/audit" };
 const PREFIX_MILLISECONDS = 1500;
 
-// When G was pressed: the next letter is a place.
+// When G was pressed: the next letter selects a page.
 let prefixed = 0;
 
-// Single letters can be turned off (WCAG 2.1.4): some people speak to their machine.
+// Single-letter shortcuts can be turned off (WCAG 2.1.4), as speech input may trigger them.
 const hasLetters = () => localStorage.getItem("letters") !== "off";
 
 function showKeys() {
@@ -92,7 +92,7 @@ function openRow(event) {
 }
 
 /**
- * Keys that act on the page or on the row at the keyboard.
+ * Keys that act on the page or on the current row.
  * @type {Record<string, (event: KeyboardEvent) => void>}
  */
 const ACTIONS = {
@@ -123,7 +123,7 @@ function step(event, by) {
 }
 
 /**
- * An element of a drawing that is a button answers Enter and Space, as buttons do.
+ * Makes Enter and Space activate the buttons of a drawing, as for other buttons.
  * @param {KeyboardEvent} event
  */
 function pressDrawn(event) {
@@ -135,7 +135,7 @@ function pressDrawn(event) {
 }
 
 /**
- * After G, the letter of a place.
+ * Opens the page of a letter that follows G.
  * @param {string} key
  */
 function goToPlace(key) {

@@ -1,4 +1,4 @@
-// Live pages: one WebSocket publishes what changed; the page says so when it is not live.
+// Live pages: one WebSocket delivers changes; the page shows when it is not connected.
 import { $, $$, need } from "./dom.js";
 import { changeRows } from "./rows.js";
 import { tick } from "./times.js";
@@ -6,7 +6,7 @@ import { toast } from "./toast.js";
 
 /**
  * @typedef {object} Message
- * @property {number} [beat] seconds between two signs of life
+ * @property {number} [beat] seconds between two heartbeats
  * @property {number} version
  * @property {boolean} [notices]
  * @property {Record<string, string>} [rows]
@@ -29,7 +29,7 @@ let newest = 0;
 
 function subscription() {
   const root = $("[data-live]");
-  // Every page of a signed-in person follows notices, and the end of the session.
+  // Every page of a signed-in person subscribes to notices and to the end of the session.
   if (!root) {
     const nothing = { page: "", version: newest, rows: [], view: "table", also: [] };
     return $("#notices") ? nothing : null;
@@ -51,7 +51,7 @@ export function subscribeAgain() {
   }
 }
 
-/** Connects, and connects again whenever the connection is lost. */
+/** Connects, and reconnects whenever the connection is lost. */
 export function connect() {
   if (!subscription()) return;
   const scheme = location.protocol === "https:" ? "wss" : "ws";
@@ -109,7 +109,7 @@ function showLink(state) {
   need("[data-link-word]", box).textContent = state === "live" ? "Live" : "Not live";
 }
 
-// A network that drops everything leaves the socket open: a page that hears no beat is not live.
+// A network that drops all packets leaves the socket open: without a heartbeat, a page is not live.
 setInterval(() => {
   if (!socket || Date.now() - heard < 3 * beat) return;
   const mine = socket;
@@ -134,7 +134,7 @@ function take(message) {
 }
 
 // Debounced: at least one reload after the last change, none while a dialog is open, and fewer when
-// the hub takes long to answer.
+// the hub is slow to respond.
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let waiting;
 let asked = 0;

@@ -1,4 +1,4 @@
-// The palette: search, and jump by the keyboard (Ctrl K).
+// The command palette: search and navigation by keyboard (Ctrl+K).
 
 import { show } from "./dialogs.js";
 import { $, $$, need } from "./dom.js";
@@ -16,7 +16,7 @@ export function openPalette() {
 }
 
 /**
- * Takes a key for the palette; true while it is open.
+ * Handles a key in the palette; returns whether the palette is open.
  * @param {KeyboardEvent} event
  */
 export function paletteKey(event) {

@@ -1,4 +1,4 @@
-// The panel of a resource: its width, set by pointer or keys and remembered; the whole window; closing.
+// The panel of a resource: its width (set by pointer or keys, and remembered), full window, closing.
 import { $, need } from "./dom.js";
 
 const MIN_WIDTH = 320; // pixels
@@ -58,7 +58,7 @@ function press(event) {
   setWidth(next());
 }
 
-/** Shows the panel in the whole window, or beside the resources again. */
+/** Switches the panel between the full window and its place beside the resources. */
 export function toggleFull() {
   const isFull = need("#panel").classList.toggle("is-full");
   $("[data-panel-full]")?.setAttribute("aria-pressed", String(isFull));
@@ -68,8 +68,8 @@ export function toggleFull() {
 export const leaveFull = () => need("#panel").classList.remove("is-full");
 
 /**
- * Leaves the whole window, or closes the panel.
- * @returns {boolean} whether there was something to close
+ * Leaves the full window, or else closes the panel.
+ * @returns {boolean} whether there was a panel
  */
 export function closePanel() {
   const panel = $("#panel");
@@ -79,7 +79,7 @@ export function closePanel() {
   return true;
 }
 
-/** Prepares the handle of a page that has a panel. */
+/** Sets up the resize handle if the page has a panel. */
 export function preparePanel() {
   const handle = $("[data-resize]");
   if (!handle) return;

@@ -1,11 +1,11 @@
-// Requests to REST, the same that the command line makes.
+// Requests to the REST API, which the command line uses, too.
 import { $, csrf, need } from "./dom.js";
 import { toast } from "./toast.js";
 
 /** @typedef {HTMLButtonElement | HTMLInputElement} Control */
 
 /**
- * Returns the JSON answer of the hub.
+ * Sends a request and returns the JSON response.
  * @param {string} method
  * @param {string} path
  * @param {unknown} [body]
@@ -24,14 +24,14 @@ export async function call(method, path, body) {
   try {
     data = text ? JSON.parse(text) : {};
   } catch {
-    // The page of a proxy.
+    // Not JSON, such as the error page of a proxy.
   }
   if (!answer.ok) throw new Error(data.message || `The hub answered ${answer.status}.`);
   return data;
 }
 
 /**
- * Does what a button asks of REST: data-call="POST /api/v1/…", with data-body or the fields of its form.
+ * Sends the REST request of a button: data-call="POST /api/v1/…", with data-body or the fields of its form.
  * @param {Control} button
  */
 export async function ask(button) {
@@ -65,7 +65,7 @@ function bodyOf(button, form) {
 }
 
 /**
- * Opens an address; the one that is open already is loaded again.
+ * Opens a URL; reloads the page if it is the current one.
  * @param {string} url
  */
 export function go(url) {
@@ -79,7 +79,7 @@ export function go(url) {
 }
 
 /**
- * Runs what a button started; an error is shown where the person is.
+ * Runs the work of a button; an error is shown next to it.
  * @param {Control} button
  * @param {() => Promise<void>} work
  */
@@ -109,7 +109,7 @@ function placeOfErrors(button) {
 }
 
 /**
- * Shows a secret, once.
+ * Shows a secret; it is shown only once.
  * @param {Control} button
  * @param {string} text
  */

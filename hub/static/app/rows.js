@@ -1,13 +1,13 @@
-// Rows that change while a list is open. A row never moves under the pointer: a notice says that the order differs.
+// Updates the rows of an open list. A row never moves under the pointer: a notice says that the order may differ.
 import { $, need } from "./dom.js";
 
 /** @typedef {{rows?: Record<string, string>, gone?: number[], others?: number}} Changes */
 
-// Only the time of an age differs between two drawings of the same cell.
+// Ages are ignored: they differ each time a cell is rendered.
 const withoutAges = (/** @type {Element} */ cell) => cell.innerHTML.replace(/>[^<]*<\/time>/g, "");
 
 /**
- * Takes what the hub publishes about the rows of a list.
+ * Applies the changes that the hub publishes for the rows of a list.
  * @param {HTMLElement} root
  * @param {Changes} changes
  */
@@ -19,7 +19,7 @@ export function changeRows(root, { rows = {}, gone = [], others = 0 }) {
 }
 
 /**
- * What is gone, or not visible for this person any more, keeps its place and cannot be selected.
+ * A row that is deleted or no longer visible to this person keeps its place and cannot be selected.
  * @param {HTMLElement | null} row
  * @param {boolean} isGone
  */
@@ -51,7 +51,7 @@ function change(row, html) {
 }
 
 /**
- * The first two cells of a table's row, selection and favourite, are the person's own.
+ * Replaces the changed cells, except the first two: selection and favourite belong to the person.
  * @param {HTMLElement} row
  * @param {string} html
  */
@@ -77,7 +77,7 @@ function moved(count) {
   notice.hidden = false;
 }
 
-// Counts follow every five to ten seconds, and only while the page is visible: they cost a query, rows do not.
+// Counts are reloaded every five to ten seconds, only while the page is visible: unlike rows, they need a query.
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let counted;
 function recount() {

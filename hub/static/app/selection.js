@@ -1,4 +1,4 @@
-// Selected rows: the bar of what is done with all of them.
+// Selected rows, and the bar with actions for all of them.
 import { open } from "./dialogs.js";
 import { $, $$, need } from "./dom.js";
 import { call } from "./rest.js";
@@ -27,7 +27,7 @@ export function clearPicked() {
 }
 
 /**
- * Selects rows, or unselects them.
+ * Selects or deselects rows.
  * @param {HTMLElement[]} rows
  * @param {boolean} on
  */
@@ -40,7 +40,7 @@ export function pickRows(rows, on) {
 }
 
 /**
- * Does something with every selected row: asks for a sync, or refreshes.
+ * Opens the sync preview of the selected rows, or refreshes them.
  * @param {string | undefined} what
  */
 export async function bulk(what) {
@@ -68,7 +68,7 @@ export async function bulk(what) {
 }
 
 /**
- * Syncs one application of a dialog after the other, with a result for each.
+ * Syncs the applications of a dialog one by one, and shows each result.
  * @param {HTMLElement | null} dialog
  */
 export async function syncAll(dialog) {

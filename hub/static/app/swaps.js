@@ -1,4 +1,4 @@
-// What htmx replaces: what the person opened, selected and reached stays so; errors are shown.
+// Swaps by htmx: keeps open facets, the selection and the focus, and shows errors.
 import { currentRow, returnTo } from "./cursor.js";
 import { $, make } from "./dom.js";
 import { subscribeAgain } from "./live.js";
@@ -6,7 +6,7 @@ import { showPicked } from "./selection.js";
 import { tick } from "./times.js";
 import { toast } from "./toast.js";
 
-// By what an element is found again, the best first.
+// Attributes that identify an element after a swap, the best first.
 const MARKS = ["id", "href", "data-load", "data-call", "data-act", "name"];
 const UNREACHABLE = "The hub does not answer. What runs is not touched.";
 
@@ -66,7 +66,7 @@ document.addEventListener("htmx:responseError", (event) => {
 document.addEventListener("htmx:sendError", () => toast(UNREACHABLE, "bad"));
 
 /**
- * A part that asks at intervals would be refused again each time.
+ * Stops a part that polls, since every further request would fail, too.
  * @param {Element} part
  */
 function stopAsking(part) {
@@ -84,7 +84,7 @@ const LISTS = {
 };
 
 /**
- * What the page was about is gone, or not visible for this person any more: it says so and stops asking.
+ * Says that the object of the page is deleted or no longer visible to this person, and stops polling.
  * @param {HTMLElement} root
  */
 function showGone(root) {

@@ -1,4 +1,4 @@
-// The theme: as the system, light or dark; a cookie keeps it, so that the hub draws the first page right.
+// The theme: system, light or dark. It is in a cookie, so that the hub renders every page with it.
 import { need } from "./dom.js";
 
 const THEMES = ["", "light", "dark"];

@@ -1,4 +1,4 @@
-// Ages: they count on while the page is open, and show the exact time in the person's own time zone.
+// Ages: updated while the page is open, with the exact time in the person's time zone as a tooltip.
 import { $$ } from "./dom.js";
 
 const UNITS = /** @type {const} */ ([
@@ -18,7 +18,7 @@ export function span(seconds) {
   return `${left} s`;
 }
 
-/** Brings every age of the page up to date, and removes what was to be shown until now. */
+/** Updates every age on the page, and removes expired notices. */
 export function tick() {
   /** @type {HTMLTimeElement[]} */
   const times = $$("time[data-ago], time[data-since]");

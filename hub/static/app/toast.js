@@ -2,7 +2,7 @@
 import { make, need } from "./dom.js";
 
 /**
- * Shows a message for six seconds, longer while the pointer is on it.
+ * Shows a message for six seconds, or for longer while the pointer is on it.
  * @param {string} text
  * @param {"" | "bad"} [tone]
  */
