@@ -123,15 +123,7 @@ def _evaluate(row: ApplicationSet, since: datetime) -> Decision:
     stranded = _stranded(row, inputs.withheld)
     if stranded:
         is_complete = False
-        problems.append(
-            (
-                "",
-                (
-                    f"project '{project.name}' no longer has a destination in cluster {stranded}: "
-                    "nothing is deleted until it has one, or the applications there are gone"
-                ),
-            )
-        )
+        problems.append(("", _stranded_text(project.name, stranded)))
     rows = _rows(row, [a.name for a in apps])
     existing = {name: _existing(one) for name, one in rows.items()}
     wish = Wish(apps, blocked, is_complete, inputs.has_no_pulls and not inputs.notes)
@@ -158,6 +150,13 @@ def _evaluate(row: ApplicationSet, since: datetime) -> Decision:
             (*problems, *plan.problems),
             uses_last_answers=bool(inputs.notes),
         ),
+    )
+
+
+def _stranded_text(project: str, cluster: str) -> str:
+    return (
+        f"project '{project}' no longer has a destination in cluster {cluster}: "
+        "nothing is deleted until it has one, or the applications there are gone"
     )
 
 

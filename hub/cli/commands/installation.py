@@ -9,6 +9,20 @@ import typer
 from hub.cli import unsupported
 from hub.cli.problem import Problem
 
+_StopOperation = Annotated[
+    bool,
+    typer.Option(
+        "--stop-operation", help="Terminate the running operation of each updated application."
+    ),
+]
+_IgnoreTracking = Annotated[
+    bool,
+    typer.Option("--ignore-tracking", help="Refused: an import does not mark live resources."),
+]
+_OverrideOnConflict = Annotated[
+    bool,
+    typer.Option("--override-on-conflict", help="Refused: the export always takes precedence."),
+]
 _PassphraseFile = Annotated[
     str,
     typer.Option(
@@ -92,26 +106,14 @@ def import_(
             "--skip-resources-with-label", help="Leave out objects with this label, key=value."
         ),
     ] = "",
-    stop_operation: Annotated[
-        bool,
-        typer.Option(
-            "--stop-operation",
-            help="Terminate the running operation of each updated application.",
-        ),
-    ] = False,
+    stop_operation: _StopOperation = False,
     without_secrets: Annotated[
         bool,
         typer.Option("--without-secrets", help="Leave the encrypted secrets of the export alone."),
     ] = False,
     passphrase_file: _PassphraseFile = "",
-    ignore_tracking: Annotated[
-        bool,
-        typer.Option("--ignore-tracking", help="Refused: an import does not mark live resources."),
-    ] = False,
-    override: Annotated[
-        bool,
-        typer.Option("--override-on-conflict", help="Refused: the export always takes precedence."),
-    ] = False,
+    ignore_tracking: _IgnoreTracking = False,
+    override: _OverrideOnConflict = False,
 ) -> None:
     """Import an Argo CD installation, and list what could not be imported."""
     from hub.cli import files
