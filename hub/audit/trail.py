@@ -1,4 +1,8 @@
-"""The audit trail: one event for every change and refusal, in the transaction of the change."""
+"""The audit trail: one event for every change and every refusal.
+
+The event of a change is written in the caller's transaction, so that both are stored or neither.
+The event of a refusal has a transaction of its own: what was refused is rolled back.
+"""
 
 import contextvars
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
 """The plan of a sync: its steps, their order, and what runs next.
 
+A phase is a member of `hub.engine.hooks.SyncPhase`; its place among the others is `PHASE_ORDER`.
 Source: as Argo CD 3.6 orders and executes syncs.
 """
 

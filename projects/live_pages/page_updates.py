@@ -1,5 +1,6 @@
 """Publish changes to the pages that are open in this process.
 
+To add a page with live parts, see the package, `projects.live_pages`.
 Each changed row is read once, rendered once, and checked once for readers with equal rights.
 """
 

@@ -1,4 +1,8 @@
-"""Refresh applications when live resources, clusters or repositories change."""
+"""Refresh applications when live resources, clusters or repositories change.
+
+Other causes of a refresh: charts and artifacts of registries (`artifact_triggers`), a request
+(`refresh.request_refresh`), and the due time of each application (`projects.tasks`).
+"""
 
 import logging
 import random

@@ -1,4 +1,8 @@
-"""`manage.py up`: everything in one process."""
+"""`manage.py up`: everything in one process.
+
+It migrates the database, creates the first account, and starts the web server, the workers, the
+timer and the watcher (`hub.embedded`); also the sandbox clusters that a demonstration stored.
+"""
 
 import fcntl
 import os
