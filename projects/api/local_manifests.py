@@ -30,7 +30,7 @@ from projects.destinations.dry_runs import DryRunUse
 from projects.models import Application, Project
 from projects.objects.specs import application_named, find_cluster, project_of
 from projects.sources import archives
-from projects.sources.files import MemoryFiles, clean
+from projects.sources.files import MemoryFiles, path_inside_root
 
 _MAX_VALUES = 10_000
 
@@ -193,7 +193,7 @@ def _rendered(
         context = replace(context, project_spec={**project.spec, "sourceRepos": []})
     local = {k: v for k, v in application.sources[number].items() if k != "chart"}
     try:
-        local["path"] = clean(str(query.get("path") or "."))
+        local["path"] = path_inside_root(str(query.get("path") or "."))
     except ManifestError as error:
         raise Invalid(f"path: {error}") from error
     others = list(application.sources) if trusted else []

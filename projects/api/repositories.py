@@ -33,7 +33,7 @@ from projects.sources.credentials import (
     repository_of,
     template_of,
 )
-from projects.sources.files import Recorder, clean
+from projects.sources.files import Recorder, path_inside_root
 
 SECRET_FIELDS = (
     "username",
@@ -491,7 +491,7 @@ class AppDetails(View):
             raise Invalid("; ".join(problems))
         revision = sources.resolve(wanted, project)
         recorder = Recorder({"": sources.files_of(wanted, revision, project)})
-        path = "" if wanted.get("chart") else clean(str(wanted.get("path") or ""))
+        path = "" if wanted.get("chart") else path_inside_root(str(wanted.get("path") or ""))
         tool = sources.detect(recorder, path, wanted)
         answer: dict[str, Any] = {"type": tool}
         if tool == "Helm":

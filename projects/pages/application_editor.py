@@ -28,7 +28,7 @@ from projects.pages.application import compare_at, found
 from projects.pages.application_form import manifest_from, source_at
 from projects.pages.diff_view import Line, diff_lines
 from projects.sources import git_remotes
-from projects.sources.files import Recorder, clean
+from projects.sources.files import Recorder, path_inside_root
 
 TEMPLATE = """apiVersion: argoproj.io/v1alpha1
 kind: Application
@@ -325,7 +325,7 @@ def _source_details(
     refs = [n.removeprefix(prefixes[0]).removeprefix(prefixes[1]) for n in found]
     revision = sources.resolve(source, project)
     recorder = Recorder({"": sources.files_of(source, revision, project)})
-    path = "" if source.get("chart") else clean(str(source.get("path") or ""))
+    path = "" if source.get("chart") else path_inside_root(str(source.get("path") or ""))
     tool = sources.detect(recorder, path, source)
     context: dict[str, Any] = {
         "tool": tool,

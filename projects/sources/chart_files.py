@@ -17,7 +17,7 @@ from hub.engine.errors import ManifestError
 from hub.engine.kubernetes_yaml import parse_yaml
 from projects.sources import archives
 from projects.sources.constraints import is_valid, parse_version, satisfies
-from projects.sources.files import Budget, Files, Recorder, clean
+from projects.sources.files import Budget, Files, Recorder, path_inside_root
 from projects.sources.remote_inputs import RemoteInputs
 from projects.sources.values_schemas import SchemaBudget, inline_references
 
@@ -117,7 +117,7 @@ class _Assembly:
         """
         *above, place, named = places
         for base in (place, named):
-            target = clean(repository.removeprefix("file://"), base)
+            target = path_inside_root(repository.removeprefix("file://"), base)
             if tree.is_folder(target, self._origin):
                 break
         else:

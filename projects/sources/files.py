@@ -74,7 +74,7 @@ class MemoryFiles:
         return self._content[path]
 
 
-def clean(path: str, base: str = "") -> str:
+def path_inside_root(path: str, base: str = "") -> str:
     """Normalize a path relative to the root.
 
     Raises: ManifestError if it leads outside the root.
@@ -165,7 +165,7 @@ class Recorder:
                         f"repository contains out-of-bounds symlinks. file: {prefix}"
                     )
                 try:
-                    base = clean(target, posixpath.dirname(prefix))
+                    base = path_inside_root(target, posixpath.dirname(prefix))
                 except ManifestError as error:
                     raise ManifestError(
                         f"repository contains out-of-bounds symlinks. file: {prefix}"

@@ -1,4 +1,7 @@
-"""Render Helm charts: collect values and parameters, and call the rendering process."""
+"""Render Helm charts: collect values and parameters, and call the rendering process.
+
+Paths of value files are checked by `files.path_inside_root` and followed by `files.Recorder`.
+"""
 
 import hashlib
 import posixpath
@@ -18,7 +21,7 @@ from projects.sources import chart_files, integer_parameters
 from projects.sources.confinement import working_folder
 from projects.sources.constraints import parse_version, satisfies
 from projects.sources.environment import substitute
-from projects.sources.files import MAX_WALKED_FILES, Budget, Recorder, clean
+from projects.sources.files import MAX_WALKED_FILES, Budget, Recorder, path_inside_root
 from projects.sources.process import WorkerError, renderer
 from projects.sources.remote_inputs import RemoteInputs
 from projects.sources.safe_write import write_beneath
@@ -231,10 +234,10 @@ def locate(files: Recorder, path: str, name: str) -> tuple[str, str]:
     """
     head, _, rest = name.partition("/")
     if head.startswith("$") and files.has_origin(head[1:]):
-        return head[1:], clean(rest)
+        return head[1:], path_inside_root(rest)
     if name.startswith("/"):
-        return "", clean(name.lstrip("/"))
-    return "", clean(name, path)
+        return "", path_inside_root(name.lstrip("/"))
+    return "", path_inside_root(name, path)
 
 
 def _is_glob(name: str) -> bool:

@@ -11,7 +11,7 @@ from hub.engine.errors import ManifestError
 from hub.engine.kubernetes_yaml import Volume, parse_json
 from hub.engine.resource import Manifest, manifests_from
 from projects.sources.environment import substitute
-from projects.sources.files import Recorder, clean
+from projects.sources.files import Recorder, path_inside_root
 from projects.sources.process import WorkerError, renderer
 
 
@@ -29,7 +29,7 @@ def render(
         of the entire render.
     Raises: ManifestError with Jsonnet's message.
     """
-    folders = [path, *(clean(str(lib)) for lib in block.get("libs") or [])]
+    folders = [path, *(path_inside_root(str(lib)) for lib in block.get("libs") or [])]
 
     def load(question: list[str]) -> dict[str, str]:
         base, wanted = map(str, question)
@@ -69,10 +69,10 @@ def _candidates(base: str, wanted: str, folders: list[str]) -> list[str]:
     if wanted.startswith("/"):
         raise ManifestError(f"import of {wanted} leads outside the repository")
     # The importing file's folder, then the application's, then the libraries in reverse order.
-    found = [clean(wanted, base.rstrip("/"))]
+    found = [path_inside_root(wanted, base.rstrip("/"))]
     for folder in [folders[0], *reversed(folders[1:])]:
         with contextlib.suppress(ManifestError):
-            found.append(clean(wanted, folder))
+            found.append(path_inside_root(wanted, folder))
     return found
 
 

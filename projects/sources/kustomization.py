@@ -15,7 +15,7 @@ from django.conf import settings
 from hub.engine.errors import ManifestError
 from hub.engine.kubernetes_yaml import parse_yaml
 from projects.sources import chart_files
-from projects.sources.files import Budget, Recorder, clean
+from projects.sources.files import Budget, Recorder, path_inside_root
 from projects.sources.kustomize_fields import (
     Place,
     for_items,
@@ -190,7 +190,7 @@ class Assembly:
         if "://" in entry or entry.startswith("/"):
             return False
         try:
-            path = clean(entry, place.folder)
+            path = path_inside_root(entry, place.folder)
         except ManifestError:
             return False
         return self.files.exists(path, place.origin) and not self.files.is_folder(
@@ -214,7 +214,7 @@ class Assembly:
             raise ManifestError(f"{entry[:200]} is not a repository")
         origin = self.remote_inputs.origin(folder)
         self.files.add_origin(origin, self.remote_inputs.tree(origin))
-        path = self.files.resolve(clean(folder.path), origin)
+        path = self.files.resolve(path_inside_root(folder.path), origin)
         if not self.files.is_folder(path, origin):
             raise ManifestError(f"{folder.url} has no folder {folder.path or '.'}")
         return self._place(origin, path)
@@ -310,7 +310,7 @@ class Assembly:
         if remote is not None and remote.folder is not None:
             origin = self.remote_inputs.origin(remote.folder)
             self.files.add_origin(origin, self.remote_inputs.tree(origin))
-            folder = clean(remote.folder.path)
+            folder = path_inside_root(remote.folder.path)
         inner = Place(
             origin, self.files.resolve(folder, origin), f"{at.disk}/hub-plugins/{len(self.content)}"
         )

@@ -13,7 +13,7 @@ from hub.engine.resource import Manifest, manifests_from
 from projects.sources import process
 from projects.sources.confinement import working_folder
 from projects.sources.environment import substitute
-from projects.sources.files import Recorder, clean
+from projects.sources.files import Recorder, path_inside_root
 from projects.sources.helm import capabilities_digest
 from projects.sources.kustomization import ROOT, Assembly
 from projects.sources.remote_inputs import RemoteInputs
@@ -101,7 +101,7 @@ def _environment(helpers: list[str]) -> dict[str, str]:
 
 
 def _is_there(files: Recorder, path: str, component: str) -> bool:
-    return parse(component) is not None or files.exists(clean(component, path))
+    return parse(component) is not None or files.exists(path_inside_root(component, path))
 
 
 def _options(block: Mapping[str, Any], kube: tuple[str, list[str]]) -> list[str]:

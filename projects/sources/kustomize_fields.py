@@ -6,7 +6,7 @@ from typing import Any
 
 from hub.engine.errors import ManifestError
 from hub.engine.kubernetes_yaml import parse_yaml
-from projects.sources.files import clean
+from projects.sources.files import path_inside_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def located_path(place: Place, entry: str, field: str) -> str:
             f"{place.shown}: {field}: {entry[:200]!r} is not a path in the repository"
         )
     try:
-        return clean(entry, place.folder)
+        return path_inside_root(entry, place.folder)
     except ManifestError as error:
         raise ManifestError(
             f"{place.shown}: {field}: {entry[:200]} leads outside the repository"

@@ -20,7 +20,7 @@ from hub.engine.resource import Manifest
 from projects.models import RenderedManifests
 from projects.sources import directory
 from projects.sources.environment import build_environment
-from projects.sources.files import Files, Recorder, clean, same_inputs
+from projects.sources.files import Files, Recorder, path_inside_root, same_inputs
 from projects.sources.manifest_size import digest_of, size_of
 from projects.sources.process import render_queue
 from projects.sources.remote_inputs import FAILURES, RemoteInputs
@@ -112,7 +112,7 @@ def render_files(
     Raises: EngineError, Stalled, RetryLater.
     """
     recorder = Recorder(origins, queue_owner(context.project, context.asker))
-    path = "" if source.get("chart") else clean(str(source.get("path") or ""))
+    path = "" if source.get("chart") else path_inside_root(str(source.get("path") or ""))
     if path and not recorder.is_folder(path):
         raise ManifestError(f"{path}: app path does not exist")
     merged = _with_overrides(recorder, path, source, context)
@@ -191,7 +191,7 @@ def ignored_files(
 ) -> list[str]:
     """Return the files of a directory source that contain no manifest, each with the reason."""
     recorder = Recorder(origins, queue_owner(context.project, context.asker))
-    path = clean(str(source.get("path") or ""))
+    path = path_inside_root(str(source.get("path") or ""))
     block = _with_overrides(recorder, path, source, context).get("directory") or {}
     return directory.ignored(recorder, path, block)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hub.engine.errors import Invalid, ManifestError
-from projects.sources.files import clean
+from projects.sources.files import path_inside_root
 from projects.sources.source_types import source_type
 from projects.sources.tools import configured_tools, several_tools_message
 
@@ -61,7 +61,7 @@ def _path_problems(source: Mapping[str, Any], where: str) -> list[str]:
     if path.startswith("/"):
         return [f"{where}.path: {path}: app path is absolute"]
     try:
-        clean(path)
+        path_inside_root(path)
     except ManifestError as error:
         return [f"{where}.path: {error}"]
     return []
