@@ -275,7 +275,7 @@ def test_a_developers_day(site, company, sandbox, repo, namespace, watched):
     page.get_by_role("button", name="Delete…").click()
     dialog.get_by_role("button", name=re.compile("Delete with")).click()
     hub.wait(lambda: not Application.objects.exists(), "the application to go")
-    expect(page.get_by_text("This application is gone")).to_be_visible()
+    expect(page.get_by_text("This application was deleted")).to_be_visible()
 
     # The trail has all of it, under the developer's name.
     engineer.goto(f"{site.url}/audit?actor=dev@example.com")

@@ -63,5 +63,7 @@ def test_a_secret_that_is_not_sent_again_is_kept(with_queue, db):
 
 
 def test_a_target_that_is_not_in_the_registry_is_refused():
-    with pytest.raises(Invalid, match="'queue' is no target; there are syslog and webhook"):
+    with pytest.raises(
+        Invalid, match="'queue' is not a target; the targets are syslog and webhook"
+    ):
         forwarding.configure({"queue": {"topic": "audit"}})

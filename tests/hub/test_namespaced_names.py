@@ -10,7 +10,7 @@ import typer
 from support.routes import a_url, routes
 
 from appsets.models import ApplicationSet
-from hub.cli import client
+from hub.cli import apps, client
 from hub.cli.main import build
 from hub.cli.names import qualified
 from hub.cli.problem import Problem
@@ -103,7 +103,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(
         "hub.cli.apps.watch_application",
         lambda hub, name, namespace, _t: iter(
-            [hub.get(__import__("hub.cli.apps", fromlist=["place"]).place(name, at=namespace))] * 2
+            [hub.get(apps.application_path(name, at=namespace))] * 2
         ),
     )
 

@@ -40,7 +40,10 @@ def test_a_traceback_keeps_its_lines_and_nothing_else():
 
 @pytest.mark.parametrize(
     "write",
-    [lambda: output.table(["A", "B"], [[FORGED, "é"], ["b", None]]), lambda: output.say(FORGED)],
+    [
+        lambda: output.table(["A", "B"], [[FORGED, "é"], ["b", None]]),
+        lambda: output.print_line(FORGED),
+    ],
     ids=["table", "line"],
 )
 def test_the_command_line_moves_no_cursor(capsys, write):
