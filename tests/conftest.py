@@ -71,6 +71,14 @@ def pytest_configure(config):
         os.environ.pop("COVERAGE_PROCESS_START", None)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print what property and differential tests counted, also after a run that passed."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "counts":
+                terminalreporter.write_line(f"{report.nodeid}: {value}")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     if os.environ.get("HUB_TEST_DATABASE_ONLY"):

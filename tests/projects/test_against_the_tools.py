@@ -252,12 +252,13 @@ def _differences(tools, name, folder, numbers):
     ]
     + [pytest.param("helm4", range(1000, 1060), id="helm4, 1000 to 1059")],
 )
-def test_generated_values(tools, tmp_path, name, numbers):
+def test_generated_values(tools, tmp_path, name, numbers, record_property):
     different, refused = _differences(tools, name, tmp_path, numbers)
 
-    print(
+    record_property(
+        "counts",
         f"{name}: {len(numbers)} sets of values, seeds {numbers[0]} to {numbers[-1]}: "
-        f"{refused} refused by both, {len(different)} different"
+        f"{refused} refused by both, {len(different)} different",
     )
     assert different == [], value_set(different[0])
 
@@ -295,7 +296,7 @@ def image_set(number):
     return existing, wanted
 
 
-def test_generated_images(tools, tmp_path):
+def test_generated_images(tools, tmp_path, record_property):
     numbers, different, refused = range(60), [], 0
     for number in numbers:
         existing, wanted = image_set(number)
@@ -309,8 +310,9 @@ def test_generated_images(tools, tmp_path):
         ):
             different.append(number)
 
-    print(
-        f"kustomize: {len(numbers)} sets of images, {refused} refused, {len(different)} different"
+    record_property(
+        "counts",
+        f"kustomize: {len(numbers)} sets of images, {refused} refused, {len(different)} different",
     )
     assert different == [], image_set(different[0])
 

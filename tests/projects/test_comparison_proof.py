@@ -128,13 +128,15 @@ def named(base, name, connection):
     return with_metadata(base, name=name, namespace=namespace)
 
 
-def test_random_manifests_are_synced_when_applied_and_differ_when_changed(bench):
+def test_random_manifests_are_synced_when_applied_and_differ_when_changed(bench, record_property):
     chance, begun = random.Random(SEED), time.monotonic()
     print(f"\nseed {SEED}, {ROUNDS} rounds")
     for number in range(ROUNDS):
         base = named(KINDS[number % len(KINDS)], f"p{number}", bench.connection)
         one_round(bench, base, chance, f"seed {SEED}, round {number}, {base['kind']}")
-    print(f"{dict(bench.counts)} in {time.monotonic() - begun:.0f} s")
+    seconds = time.monotonic() - begun
+    text = f"seed {SEED}, {ROUNDS} rounds, {dict(bench.counts)} in {seconds:.0f} s"
+    record_property("counts", text)
     assert bench.counts["changed in Git"] > ROUNDS / 4
     assert bench.counts["changed live"] > ROUNDS / 8
 
