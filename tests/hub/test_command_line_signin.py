@@ -99,7 +99,7 @@ def test_a_denied_device_stays_out(browser):
     approve(browser, started, "deny")
     assert poll(started).json()["error"] == "access_denied"
     shown = browser.get(f"/identity/o/device?code={started['user_code']}").content
-    assert b"No device waits" in shown
+    assert b"No device is waiting" in shown
     assert "access_token" not in poll(started).json()
 
 
@@ -333,7 +333,7 @@ def test_codes_of_devices_cannot_be_guessed(browser):
         browser.get("/identity/o/device?code=BBBB-BBBB")
     started = begin_device()
     shown = browser.get(f"/identity/o/device?code={started['user_code']}").content
-    assert b"No device waits" in shown
+    assert b"No device is waiting" in shown
 
 
 def test_codes_of_devices_cannot_be_made_without_end(browser):

@@ -484,7 +484,7 @@ def test_a_page_that_sends_without_end_is_closed(pages, monkeypatch, limit):
                 while True:
                     await page.hear()
             assert ended.value.rcvd.code == consumers.TOO_FAST
-            assert "send fewer a second" in ended.value.rcvd.reason
+            assert "send fewer per second" in ended.value.rcvd.reason
             await do(lambda: change(place("web")))
             while "others" not in (told := await other.hear()):
                 pass
